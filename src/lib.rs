@@ -1,0 +1,31 @@
+//! RocketMQ inside your process.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::disallowed_methods,
+        clippy::print_stdout
+    )
+)]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("pocketmq maps its files whole and needs a 64-bit address space");
+#[cfg(not(unix))]
+compile_error!(
+    "pocketmq needs a Unix: it allocates real blocks before it writes to a mapped file and takes an fcntl lock, so that a \
+     full disk is an error and a second process is refused; Windows has neither in the form that its guarantees rest on"
+);
+
+mod clock;
+mod error;
+mod sync;
+mod types;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};
+pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

@@ -1,0 +1,11 @@
+//! The words of the house: what a name, an offset and a queue are, so that no two of them can be mixed up.
+
+mod convert;
+mod hash;
+mod names;
+mod offsets;
+
+pub(crate) use convert::{to_u64, to_usize};
+pub(crate) use hash::{consistent_hash, java_string_hash};
+pub use names::{BrokerName, GroupName, MessageQueue, NameError, TopicName};
+pub use offsets::{PhysicalOffset, QueueOffset};
