@@ -22,10 +22,15 @@ compile_error!(
 );
 
 mod clock;
+mod config;
 mod error;
 mod sync;
 mod types;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::{
+    AutoCreate, Background, FileSizes, FlushPolicy, OnMissingOffsets, Permission, RecordChecksum,
+    RecoveryMode, TopicConfig,
+};
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};
