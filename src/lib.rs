@@ -24,6 +24,7 @@ compile_error!(
 mod clock;
 mod config;
 mod error;
+pub(crate) mod message;
 mod sync;
 mod types;
 
@@ -33,4 +34,5 @@ pub use config::{
     RecoveryMode, TopicConfig,
 };
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};
+pub use message::{MessageId, Properties};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

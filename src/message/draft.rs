@@ -1,0 +1,333 @@
+//! How does a message become the bytes of a record, as fast as they can be written?
+//!
+//! Three numbers are known only under the append lock: where the record lies in its queue and in the log, and when it
+//! is stored. Everything else is laid out before, so that under the lock three fields are patched, one CRC is
+//! finished and the pieces are copied into the file. See [`super::record`] for the layout.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::crc::Shift;
+use super::properties::{PROPERTIES_LEN_MAX, VALUE_END};
+use super::record::{MAGIC_BLANK, MAGIC_V1, MAGIC_V2, WHOLE_CRC_LEN};
+use super::sys_flag::SysFlag;
+use crate::error::{Error, Result};
+use crate::types::{PhysicalOffset, QueueOffset, to_u64};
+
+/// Bodies up to this length are copied beside their head: one CRC and one copy over the whole record cost less than
+/// three of each.
+const INLINE_BODY_MAX: usize = 512;
+/// Up to this length the CRC of the whole record is computed under the lock, beyond it is put together from two.
+const RECOMPUTE_MAX: u32 = 2_048;
+/// The longest record: its size is a signed 32-bit number.
+const RECORD_LEN_MAX: u32 = i32::MAX.unsigned_abs();
+/// The longest topic that a record V1 can hold.
+const TOPIC_LEN_MAX_V1: usize = 127;
+/// The longest topic that any version of RocketMQ takes.
+const TOPIC_LEN_MAX: usize = 255;
+/// Bytes of the head with two IPv6 hosts.
+const HEAD_LEN_MAX: usize = 112;
+/// Where the queue offset and behind it the physical offset lie.
+const OFFSETS_AT: usize = 20;
+/// Bytes behind the properties and between the parts: lengths, a separator, the checksum.
+const PROPERTIES_RESERVE: usize = 32;
+/// Digits of a checksum in the property `__CRC32#`.
+const DIGITS: usize = 10;
+/// The property `__CRC32#` before its digits are known.
+const CRC_PROPERTY: [u8; WHOLE_CRC_LEN] = *b"__CRC32#\x010000000000\x02";
+
+/// What the checksum of a record covers, besides the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coverage {
+    /// The whole record, in the property `__CRC32#`.
+    WholeRecord,
+    /// Nothing.
+    BodyOnly,
+}
+
+/// Everything in a record that is known before it is appended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DraftFields<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) queue_id: u32,
+    pub(crate) flag: i32,
+    /// The bits of the hosts are set here, whatever they are.
+    pub(crate) sys_flag: SysFlag,
+    pub(crate) born_millis: i64,
+    pub(crate) born_host: SocketAddr,
+    pub(crate) store_host: SocketAddr,
+    pub(crate) reconsume_times: u32,
+    pub(crate) prepared_transaction_offset: PhysicalOffset,
+    pub(crate) body: &'a [u8],
+    /// Encoded, without a `__CRC32#`.
+    pub(crate) properties: &'a [u8],
+}
+
+/// A record that lacks only its place and its store time.
+///
+/// All but a long body lies in a buffer of the caller's, behind what the buffer held before: so the records of a batch
+/// can lie there one behind the other. The same buffer must be given to every call.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    /// The body, if it is too long to lie in the buffer.
+    body: &'a [u8],
+    start: usize,
+    /// Where a body that is not in the buffer belongs.
+    split: usize,
+    end: usize,
+    store_time_at: usize,
+    size: u32,
+    checksum: Checksum,
+}
+
+/// How the checksum of the whole record is to be finished.
+#[derive(Debug, Clone, Copy)]
+enum Checksum {
+    None,
+    Recompute,
+    /// From the CRC of the head, and that of everything between it and the checksum.
+    Combine {
+        shift: Shift,
+        rest: u32,
+    },
+}
+
+/// The lengths of the parts of a record, each within what the format can hold.
+struct Lengths {
+    size: u32,
+    body: u32,
+    properties: u16,
+    /// Whether a separator must be put between the properties and the checksum.
+    separated: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// Does all that can be done before the lock, and appends to `buffer` what is to be copied.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` where the topic or the properties are too long for a record, `MessageTooLarge` where the
+    /// record would be. The buffer is as it was.
+    pub(crate) fn new(fields: &DraftFields<'a>, coverage: Coverage, buffer: &mut Vec<u8>) -> Result<Self> {
+        let lengths = Lengths::of(fields, coverage)?;
+        let raw_crc = crc32fast::hash(fields.body);
+        let start = buffer.len();
+        buffer.reserve(
+            HEAD_LEN_MAX + INLINE_BODY_MAX + TOPIC_LEN_MAX + PROPERTIES_RESERVE + fields.properties.len(),
+        );
+        push_head(fields, &lengths, raw_crc & 0x7FFF_FFFF, buffer);
+        let inline = fields.body.len() <= INLINE_BODY_MAX;
+        if inline {
+            buffer.extend_from_slice(fields.body);
+        }
+        let split = buffer.len();
+        push_tail(fields, &lengths, buffer);
+        let checksum = match coverage {
+            Coverage::BodyOnly => Checksum::None,
+            Coverage::WholeRecord => {
+                let tail = buffer.get(split..).unwrap_or_default();
+                let checksum = Checksum::prepare(&lengths, raw_crc, tail);
+                buffer.extend_from_slice(&CRC_PROPERTY);
+                checksum
+            }
+        };
+        let (end, size) = (buffer.len(), lengths.size);
+        let store_time_at = start + if fields.born_host.is_ipv6() { 68 } else { 56 };
+        Ok(if inline {
+            Self { body: &[], start, split: end, end, store_time_at, size, checksum }
+        } else {
+            Self { body: fields.body, start, split, end, store_time_at, size, checksum }
+        })
+    }
+
+    /// Returns the bytes of the whole record.
+    pub(crate) const fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Puts in what is known under the lock, and finishes the checksum. May be called again with other numbers, when a
+    /// record has to move to the next file.
+    pub(crate) fn seal(
+        &self,
+        buffer: &mut [u8],
+        queue_offset: QueueOffset,
+        physical_offset: PhysicalOffset,
+        store_millis: i64,
+    ) {
+        put(buffer, self.start + OFFSETS_AT, queue_offset.get().to_be_bytes());
+        put(buffer, self.start + OFFSETS_AT + 8, physical_offset.get().to_be_bytes());
+        put(buffer, self.store_time_at, store_millis.to_be_bytes());
+        let crc = match self.checksum {
+            Checksum::None => return,
+            Checksum::Recompute => self.recompute(buffer),
+            Checksum::Combine { shift, rest } => {
+                let head = buffer.get(self.start..self.split).unwrap_or_default();
+                shift.combine(crc32fast::hash(head), rest)
+            }
+        };
+        put(buffer, self.end - 1 - DIGITS, reversed_digits(crc & 0x7FFF_FFFF));
+    }
+
+    /// Returns the record in pieces, to be copied one behind the other.
+    pub(crate) fn pieces<'b>(&self, buffer: &'b [u8]) -> [&'b [u8]; 3]
+    where
+        'a: 'b,
+    {
+        [
+            buffer.get(self.start..self.split).unwrap_or_default(),
+            self.body,
+            buffer.get(self.split..self.end).unwrap_or_default(),
+        ]
+    }
+
+    /// Returns where the record lies in the buffer, if it lies there whole.
+    pub(crate) const fn whole_in_buffer(&self) -> Option<Range<usize>> {
+        if self.split == self.end { Some(self.start..self.end) } else { None }
+    }
+
+    fn recompute(&self, buffer: &[u8]) -> u32 {
+        let covered_end = self.end - WHOLE_CRC_LEN;
+        if self.split == self.end {
+            return crc32fast::hash(buffer.get(self.start..covered_end).unwrap_or_default());
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(buffer.get(self.start..self.split).unwrap_or_default());
+        hasher.update(self.body);
+        hasher.update(buffer.get(self.split..covered_end).unwrap_or_default());
+        hasher.finalize()
+    }
+}
+
+impl Lengths {
+    fn of(fields: &DraftFields<'_>, coverage: Coverage) -> Result<Self> {
+        let topic = fields.topic.len();
+        if topic == 0 || topic > TOPIC_LEN_MAX {
+            return Err(Error::argument("topic", "must have 1 to 255 bytes"));
+        }
+        let separated = fields.properties.last().is_some_and(|byte| *byte != VALUE_END);
+        let crc = if coverage == Coverage::WholeRecord { WHOLE_CRC_LEN + usize::from(separated) } else { 0 };
+        let properties = fields.properties.len() + crc;
+        let head = head_len(fields);
+        let topic_prefix = if topic > TOPIC_LEN_MAX_V1 { 2 } else { 1 };
+        let size = head + fields.body.len() + topic_prefix + topic + 2 + properties;
+        match (u32::try_from(size), u32::try_from(fields.body.len()), u16::try_from(properties)) {
+            (_, _, Err(_)) => Err(properties_too_long(properties)),
+            _ if properties > PROPERTIES_LEN_MAX => Err(properties_too_long(properties)),
+            (Ok(size), Ok(body), Ok(properties)) if size <= RECORD_LEN_MAX => {
+                Ok(Self { size, body, properties, separated: separated && crc != 0 })
+            }
+            _ => Err(Error::MessageTooLarge { len: to_u64(size), max: u64::from(RECORD_LEN_MAX) }),
+        }
+    }
+}
+
+impl Checksum {
+    fn prepare(lengths: &Lengths, raw_body_crc: u32, tail: &[u8]) -> Self {
+        if lengths.size <= RECOMPUTE_MAX {
+            return Self::Recompute;
+        }
+        let mut hasher = crc32fast::Hasher::new_with_initial(raw_body_crc);
+        hasher.update(tail);
+        let tail_len = u32::try_from(tail.len()).unwrap_or_default();
+        Self::Combine { shift: Shift::of(lengths.body + tail_len), rest: hasher.finalize() }
+    }
+}
+
+#[cold]
+fn properties_too_long(len: usize) -> Error {
+    let reason = format!("{len} bytes as they are stored, and at most {PROPERTIES_LEN_MAX} fit a record");
+    Error::argument("properties", reason)
+}
+
+fn head_len(fields: &DraftFields<'_>) -> usize {
+    let hosts = usize::from(fields.born_host.is_ipv6()) + usize::from(fields.store_host.is_ipv6());
+    88 + 12 * hosts
+}
+
+/// Writes the fields before the body; the numbers that are known under the lock are left zero.
+fn push_head(fields: &DraftFields<'_>, lengths: &Lengths, body_crc: u32, buffer: &mut Vec<u8>) {
+    let magic = if fields.topic.len() > TOPIC_LEN_MAX_V1 { MAGIC_V2 } else { MAGIC_V1 };
+    let sys_flag = fields.sys_flag.with_hosts(fields.born_host.is_ipv6(), fields.store_host.is_ipv6());
+    let mut head = [0_u8; HEAD_LEN_MAX];
+    let mut rest = head.as_mut_slice();
+    push(&mut rest, lengths.size.to_be_bytes());
+    push(&mut rest, magic.to_be_bytes());
+    push(&mut rest, body_crc.to_be_bytes());
+    push(&mut rest, fields.queue_id.to_be_bytes());
+    push(&mut rest, fields.flag.to_be_bytes());
+    push(&mut rest, [0; 16]);
+    push(&mut rest, sys_flag.bits().to_be_bytes());
+    push(&mut rest, fields.born_millis.to_be_bytes());
+    push_host(&mut rest, fields.born_host);
+    push(&mut rest, [0; 8]);
+    push_host(&mut rest, fields.store_host);
+    push(&mut rest, fields.reconsume_times.to_be_bytes());
+    push(&mut rest, fields.prepared_transaction_offset.get().to_be_bytes());
+    push(&mut rest, lengths.body.to_be_bytes());
+    let written = HEAD_LEN_MAX - rest.len();
+    buffer.extend_from_slice(head.get(..written).unwrap_or_default());
+}
+
+fn push_host(rest: &mut &mut [u8], host: SocketAddr) {
+    match host {
+        SocketAddr::V4(host) => push(rest, host.ip().octets()),
+        SocketAddr::V6(host) => push(rest, host.ip().octets()),
+    }
+    push(rest, u32::from(host.port()).to_be_bytes());
+}
+
+/// Writes the fields behind the body but the checksum.
+fn push_tail(fields: &DraftFields<'_>, lengths: &Lengths, buffer: &mut Vec<u8>) {
+    // Topics have at most 255 bytes, so their length is one byte, after a zero in V2.
+    let topic_len = u8::try_from(fields.topic.len()).unwrap_or(u8::MAX);
+    if fields.topic.len() > TOPIC_LEN_MAX_V1 {
+        buffer.push(0);
+    }
+    buffer.push(topic_len);
+    buffer.extend_from_slice(fields.topic.as_bytes());
+    buffer.extend_from_slice(&lengths.properties.to_be_bytes());
+    buffer.extend_from_slice(fields.properties);
+    if lengths.separated {
+        buffer.push(VALUE_END);
+    }
+}
+
+#[inline]
+fn push<const N: usize>(rest: &mut &mut [u8], bytes: [u8; N]) {
+    if let Some((place, behind)) = std::mem::take(rest).split_first_chunk_mut::<N>() {
+        *place = bytes;
+        *rest = behind;
+    }
+}
+
+#[inline]
+fn put<const N: usize>(buffer: &mut [u8], position: usize, bytes: [u8; N]) {
+    if let Some(place) = buffer.get_mut(position..).and_then(<[u8]>::first_chunk_mut) {
+        *place = bytes;
+    }
+}
+
+/// Writes a number of at most 31 bits in ten decimal digits, the least significant one first.
+fn reversed_digits(value: u32) -> [u8; DIGITS] {
+    // Three groups that do not wait for each other.
+    let [a, b, c, d] = four_reversed(value % 10_000);
+    let [e, f, g, h] = four_reversed(value / 10_000 % 10_000);
+    let [i, j, _, _] = four_reversed(value / 100_000_000);
+    [a, b, c, d, e, f, g, h, i, j]
+}
+
+fn four_reversed(value: u32) -> [u8; 4] {
+    let digit = |value: u32| b'0' + u8::try_from(value % 10).unwrap_or_default();
+    [digit(value), digit(value / 10), digit(value / 100), digit(value / 1_000)]
+}
+
+/// Returns the blank record that says: the `remaining` bytes of this file, the first of which it takes, are unused.
+pub(crate) fn encode_blank(remaining: u32) -> [u8; 8] {
+    let [a, b, c, d] = remaining.to_be_bytes();
+    let [e, f, g, h] = MAGIC_BLANK.to_be_bytes();
+    [a, b, c, d, e, f, g, h]
+}
+
+#[cfg(test)]
+#[path = "draft_tests.rs"]
+mod tests;

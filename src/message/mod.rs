@@ -1,0 +1,15 @@
+//! What is a message, before it is sent and after it has been read back?
+//!
+//! A record of the commit log is laid out in [`draft`] and read by [`record`]; both follow `docs/format.md` byte for
+//! byte. Nothing here touches a file.
+
+mod crc;
+pub(crate) mod draft;
+pub(crate) mod ids;
+pub(crate) mod properties;
+pub(crate) mod record;
+pub(crate) mod sys_flag;
+pub(crate) mod tags;
+
+pub use ids::MessageId;
+pub use properties::Properties;

@@ -1,0 +1,170 @@
+//! How do the properties of a message lie in its record?
+//!
+//! `name 0x01 value 0x02 name 0x01 value 0x02 …`, raw UTF-8 without escapes. The last 0x02 is missing in records of
+//! RocketMQ 4.9.1 to 5.1. A segment without a name or without a value says nothing, and of two with one name the later
+//! one counts.
+
+use std::fmt;
+
+/// Ends a name.
+pub(crate) const NAME_END: u8 = 1;
+/// Ends a value.
+pub(crate) const VALUE_END: u8 = 2;
+/// The longest encoded properties: the length on disk is a signed 16-bit number.
+pub(crate) const PROPERTIES_LEN_MAX: usize = 32_767;
+
+/// Names of properties that the store itself reads or writes, spelled as in RocketMQ's `MessageConst`.
+pub(crate) mod name {
+    pub(crate) const KEYS: &str = "KEYS";
+    pub(crate) const TAGS: &str = "TAGS";
+    pub(crate) const WAIT: &str = "WAIT";
+    pub(crate) const UNIQ_KEY: &str = "UNIQ_KEY";
+    pub(crate) const SHARDING_KEY: &str = "__SHARDINGKEY";
+    pub(crate) const CRC32: &str = "__CRC32#";
+}
+
+/// The properties of a stored message, read in place.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Properties<'a>(&'a [u8]);
+
+impl<'a> Properties<'a> {
+    /// Takes properties as they lie in a record. Never fails: what is no pair is passed over.
+    pub(crate) const fn new(encoded: &'a [u8]) -> Self {
+        Self(encoded)
+    }
+
+    /// Returns the properties as they lie in the record.
+    pub(crate) const fn encoded(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Returns the value of a property. Where a record has two of the name, the later one counts.
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<&'a str> {
+        self.pick([name]).into_iter().flatten().next()
+    }
+
+    /// Returns the values of several properties in one pass.
+    pub(crate) fn pick<const N: usize>(self, names: [&str; N]) -> [Option<&'a str>; N] {
+        let mut values = [None; N];
+        for (name, value) in self.pairs() {
+            for (wanted, place) in names.iter().zip(&mut values) {
+                if wanted.as_bytes() == name {
+                    *place = std::str::from_utf8(value).ok().or(*place);
+                }
+            }
+        }
+        values
+    }
+
+    /// Walks through the properties in the order in which they were written: an arbitrary one, and in a record of
+    /// another broker a name may come twice.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.pairs().filter_map(|(name, value)| {
+            Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+        })
+    }
+
+    fn pairs(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.0.split(|byte| *byte == VALUE_END).filter_map(|segment| {
+            let end = segment.iter().position(|byte| *byte == NAME_END)?;
+            let (name, rest) = segment.split_at_checked(end)?;
+            let value = rest.get(1..)?;
+            (!name.is_empty() && !value.is_empty()).then_some((name, value))
+        })
+    }
+
+    /// Appends these properties without those of the given names, each pair closed: what a record that is stored again
+    /// carries on. A `__CRC32#` must never be among what is kept: it would be the one of another record.
+    pub(crate) fn append_without(self, left_out: &[&str], encoded: &mut Vec<u8>) {
+        for (name, value) in self.pairs() {
+            if !left_out.iter().any(|other| other.as_bytes() == name) {
+                encoded.extend_from_slice(name);
+                encoded.push(NAME_END);
+                encoded.extend_from_slice(value);
+                encoded.push(VALUE_END);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Properties<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// Appends one property. An empty value is left out, as every reader would.
+pub(crate) fn append(encoded: &mut Vec<u8>, name: &str, value: &str) {
+    if value.is_empty() {
+        return;
+    }
+    encoded.extend_from_slice(name.as_bytes());
+    encoded.push(NAME_END);
+    encoded.extend_from_slice(value.as_bytes());
+    encoded.push(VALUE_END);
+}
+
+/// Splits the property `KEYS` into its keys: at blanks, empty ones dropped.
+pub(crate) fn split_keys(keys: &str) -> impl Iterator<Item = &str> {
+    keys.split(' ').filter(|key| !key.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(encoded: &[u8]) -> Vec<(&str, &str)> {
+        Properties::new(encoded).iter().collect()
+    }
+
+    #[test]
+    fn the_last_separator_may_be_missing() {
+        let expected = vec![("KEYS", "K1"), ("TAGS", "TagA")];
+        assert_eq!(pairs(b"KEYS\x01K1\x02TAGS\x01TagA\x02"), expected);
+        assert_eq!(pairs(b"KEYS\x01K1\x02TAGS\x01TagA"), expected);
+    }
+
+    #[test]
+    fn what_is_appended_is_read_back() {
+        let mut encoded = Vec::new();
+        append(&mut encoded, "KEYS", "K1");
+        append(&mut encoded, "empty", "");
+        append(&mut encoded, "TAGS", "TagA");
+        assert_eq!(encoded, b"KEYS\x01K1\x02TAGS\x01TagA\x02");
+    }
+
+    #[test]
+    fn c16_broken_properties_are_passed_over() {
+        assert_eq!(pairs(b""), vec![]);
+        assert_eq!(pairs(b"no separator at all"), vec![]);
+        assert_eq!(pairs(b"\x02\x02\x01\x02\x01v\x02n\x01\x02n"), vec![]);
+        assert_eq!(pairs(b"a\x01b\x02trunc"), vec![("a", "b")]);
+        assert_eq!(pairs(b"a\x01b\x01c\x02"), vec![("a", "b\x01c")]);
+        assert_eq!(pairs(b"a\x01\xFF\x02b\x01c\x02"), vec![("b", "c")]);
+        let many: Vec<u8> = (0..10_000).flat_map(|n| format!("k{n}\x01v\x02").into_bytes()).collect();
+        assert_eq!(pairs(&many).len(), 10_000);
+    }
+
+    #[test]
+    fn the_later_of_two_equal_names_counts() {
+        let properties = Properties::new(b"UNIQ_KEY\x01old\x02TAGS\x01t\x02UNIQ_KEY\x01new\x02TAGS\x01\x02");
+        assert_eq!(properties.get("UNIQ_KEY"), Some("new"));
+        assert_eq!(properties.pick(["TAGS", "KEYS", "UNIQ_KEY"]), [Some("t"), None, Some("new")]);
+    }
+
+    #[test]
+    fn a_property_is_left_out_wherever_it_stands() {
+        let mut encoded = Vec::new();
+        let stale = Properties::new(b"a\x011\x02__CRC32#\x010000000000\x02b\x012");
+        stale.append_without(&[name::CRC32], &mut encoded);
+        assert_eq!(encoded, b"a\x011\x02b\x012\x02");
+        assert_eq!(format!("{:?}", Properties::new(&encoded)), r#"{"a": "1", "b": "2"}"#);
+    }
+
+    #[test]
+    fn keys_are_split_at_blanks() {
+        assert_eq!(split_keys(" a  b ").collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(split_keys("").count(), 0);
+    }
+}
