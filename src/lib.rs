@@ -24,7 +24,8 @@ compile_error!(
 mod clock;
 mod config;
 mod error;
-pub(crate) mod message;
+mod filter;
+mod message;
 mod sync;
 mod types;
 
@@ -34,5 +35,6 @@ pub use config::{
     RecoveryMode, TopicConfig,
 };
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};
-pub use message::{MessageId, Properties};
+pub use filter::Filter;
+pub use message::{Message, MessageId, OwnedMessage, Properties};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

@@ -3,13 +3,19 @@
 //! A record of the commit log is laid out in [`draft`] and read by [`record`]; both follow `docs/format.md` byte for
 //! byte. Nothing here touches a file.
 
+pub(crate) mod check;
 mod crc;
 pub(crate) mod draft;
 pub(crate) mod ids;
+pub(crate) mod inflate;
+mod outgoing;
+pub(crate) mod owned;
 pub(crate) mod properties;
 pub(crate) mod record;
 pub(crate) mod sys_flag;
 pub(crate) mod tags;
 
 pub use ids::MessageId;
+pub use outgoing::Message;
+pub use owned::OwnedMessage;
 pub use properties::Properties;

@@ -202,6 +202,11 @@ impl<'a> Record<'a> {
         Some(Self { bytes: bytes.get(..to_usize(u64::from(layout.size)))?, layout })
     }
 
+    /// Looks at bytes that are exactly the record that the layout was read from.
+    pub(crate) const fn whole(bytes: &'a [u8], layout: Layout) -> Self {
+        Self { bytes, layout }
+    }
+
     pub(crate) const fn layout(&self) -> Layout {
         self.layout
     }

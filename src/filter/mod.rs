@@ -1,0 +1,171 @@
+//! Which messages of a topic does a group want?
+
+mod tag;
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use tag::Tags;
+
+/// What a consumer chooses from a topic: everything, or the messages that have one of some tags.
+///
+/// Texts turn into filters: `*` or nothing is everything, `created || paid` is either of two tags.
+///
+/// ```
+/// use pocketmq::Filter;
+///
+/// assert_eq!(Filter::from(" paid ||created"), Filter::from("created || paid"));
+/// assert!(Filter::from("created").accepts(Some("created")));
+/// assert!(!Filter::from("created").accepts(None));
+/// assert_eq!(Filter::from(""), Filter::all());
+/// ```
+#[doc(alias = "MessageSelector")]
+#[doc(alias = "SubscriptionData")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Filter(Kind);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Kind {
+    All,
+    Tags(Tags),
+}
+
+impl Filter {
+    /// Returns the filter that takes everything, messages without a tag as well.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self(Kind::All)
+    }
+
+    /// Reads a tag expression as RocketMQ does: tags separated by `||`, blanks around them and empty ones dropped.
+    #[must_use]
+    pub fn tags(expression: &str) -> Self {
+        match expression.trim() {
+            "" | "*" => Self::all(),
+            list => Self(Kind::Tags(Tags::parse(list))),
+        }
+    }
+
+    /// Tells exactly whether a message with this tag, or with none, is wanted.
+    #[must_use]
+    pub fn accepts(&self, tag: Option<&str>) -> bool {
+        match &self.0 {
+            Kind::All => true,
+            Kind::Tags(tags) => tag.is_some_and(|tag| tags.contain(tag)),
+        }
+    }
+
+    /// Tells whether every message is wanted, so that none has to be looked at.
+    pub(crate) const fn takes_all(&self) -> bool {
+        matches!(self.0, Kind::All)
+    }
+
+    /// Tells from the code in a queue unit whether the message may be wanted. Two tags can have one code, and a unit
+    /// may hold something else in place of it: what may be wanted has to be asked with [`accepts`](Self::accepts).
+    pub(crate) fn may_accept_code(&self, code: i64) -> bool {
+        match &self.0 {
+            Kind::All => true,
+            Kind::Tags(tags) => tags.may_contain_code(code),
+        }
+    }
+
+    /// Checks that some message can pass.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for an expression of separators alone.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.0 {
+            Kind::Tags(tags) if tags.is_empty() => Err(Error::argument(
+                "filter",
+                "names no tag: write * for all messages, or tags separated by ||",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self::all()
+    }
+}
+
+impl From<&str> for Filter {
+    fn from(expression: &str) -> Self {
+        Self::tags(expression)
+    }
+}
+
+impl From<String> for Filter {
+    fn from(expression: String) -> Self {
+        Self::tags(&expression)
+    }
+}
+
+impl From<&String> for Filter {
+    fn from(expression: &String) -> Self {
+        Self::tags(expression)
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::All => formatter.write_str("*"),
+            Kind::Tags(tags) => tags.fmt(formatter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::tags::tags_code;
+
+    #[test]
+    fn everything_is_wanted_by_a_star_and_by_nothing() {
+        for expression in ["*", "", "  ", " * "] {
+            let filter = Filter::from(expression);
+            assert_eq!(filter, Filter::all());
+            assert!(filter.accepts(None) && filter.accepts(Some("a")) && filter.may_accept_code(0));
+            assert!(filter.takes_all());
+        }
+    }
+
+    #[test]
+    fn tags_are_trimmed_and_empty_ones_dropped() {
+        let filter = Filter::from(" created||  || paid || created ");
+        assert_eq!(filter.to_string(), "created || paid");
+        assert_eq!(filter, Filter::from(String::from("paid || created")));
+        assert!(filter.accepts(Some("paid")) && !filter.accepts(Some("created || paid")));
+        assert!(!filter.accepts(None) && !filter.accepts(Some("")));
+        assert!(Filter::from("a|b").accepts(Some("a|b")));
+    }
+
+    #[test]
+    fn a11_tags_with_equal_codes_are_told_apart_by_their_text() {
+        let filter = Filter::from("Aa");
+        assert!(filter.may_accept_code(tags_code(Some("BB"))));
+        assert!(!filter.accepts(Some("BB")) && filter.accepts(Some("Aa")));
+        assert!(!filter.may_accept_code(tags_code(Some("Ab"))) && !filter.may_accept_code(0));
+    }
+
+    #[test]
+    fn a_code_that_is_no_hash_is_decided_from_the_message() {
+        let filter = Filter::from("created");
+        for code in [i64::MIN, i64::from(i32::MIN) - 1, 1_700_000_000_000] {
+            assert!(filter.may_accept_code(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_filter_of_separators_alone_is_refused() {
+        for expression in ["||", " || || "] {
+            let error = Filter::from(expression).check().unwrap_err();
+            assert!(error.to_string().contains("names no tag"), "{error}");
+        }
+        Filter::from("a").check().unwrap();
+        Filter::all().check().unwrap();
+    }
+}

@@ -1,0 +1,229 @@
+//! What does a user say about a message before it is sent?
+
+use std::borrow::Cow;
+
+use super::ids::MessageId;
+use super::properties::{self, NAME_END, VALUE_END, name, split_keys};
+
+/// A message to be sent: a topic, a body, and what finds it again.
+///
+/// Setters take any value; sending the message checks all of it and says what to mend.
+///
+/// ```
+/// use pocketmq::Message;
+///
+/// let message = Message::new("orders", "hello").tag("created").key("order-42").property("currency", "EUR");
+/// assert_eq!(message.topic(), "orders");
+/// assert_eq!(message.body(), b"hello");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a message is sent by a producer"]
+pub struct Message {
+    topic: Cow<'static, str>,
+    body: Vec<u8>,
+    tag: Cow<'static, str>,
+    /// As the property `KEYS` holds them: separated by blanks.
+    keys: String,
+    order_key: Cow<'static, str>,
+    flag: i32,
+    wait: bool,
+    properties: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+impl Message {
+    /// Makes a message of a topic and a body.
+    ///
+    /// The body must have 1 byte to the store's limit (4 MiB by default).
+    pub fn new(topic: impl Into<Cow<'static, str>>, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            topic: topic.into(),
+            body: body.into(),
+            tag: Cow::Borrowed(""),
+            keys: String::new(),
+            order_key: Cow::Borrowed(""),
+            flag: 0,
+            wait: true,
+            properties: Vec::new(),
+        }
+    }
+
+    /// Sets the tag, by which consumers choose messages within a topic. Default: none, which only the filter `*`
+    /// takes. An empty one is none.
+    #[doc(alias = "setTags")]
+    pub fn tag(mut self, tag: impl Into<Cow<'static, str>>) -> Self {
+        self.tag = tag.into();
+        self
+    }
+
+    /// Adds a key, under which the message can be looked up. Default: none. RocketMQ separates keys by blanks, so a
+    /// text with blanks is several keys.
+    #[doc(alias = "setKeys")]
+    pub fn key(mut self, key: impl AsRef<str>) -> Self {
+        if !self.keys.is_empty() {
+            self.keys.push(' ');
+        }
+        self.keys.push_str(key.as_ref());
+        self
+    }
+
+    /// Adds several keys, as [`key`](Self::key) does each of them.
+    pub fn keys<K: AsRef<str>>(self, keys: impl IntoIterator<Item = K>) -> Self {
+        keys.into_iter().fold(self, Self::key)
+    }
+
+    /// Sets a property of the user's, in place of one that has the name already. At most 128, and with everything else
+    /// at most 32,767 bytes; RocketMQ's own names are refused when the message is sent.
+    #[doc(alias = "putUserProperty")]
+    pub fn property(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let (name, value) = (name.into(), value.into());
+        match self.properties.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, place)) => *place = value,
+            None => self.properties.push((name, value)),
+        }
+        self
+    }
+
+    /// Sets a number that means what the application wants it to. Default: 0.
+    #[doc(alias = "setFlag")]
+    pub fn flag(mut self, flag: i32) -> Self {
+        self.flag = flag;
+        self
+    }
+
+    /// Sets what the message belongs to: messages with equal order keys go to one queue, and so are consumed in the
+    /// order in which they were sent. Default: none, any queue will do. An empty one is none.
+    #[doc(alias = "shardingKey")]
+    #[doc(alias = "messageGroup")]
+    pub fn order_key(mut self, key: impl Into<Cow<'static, str>>) -> Self {
+        self.order_key = key.into();
+        self
+    }
+
+    /// Lets the send return without waiting for the flush, even where the store flushes synchronously.
+    #[doc(alias = "setWaitStoreMsgOK")]
+    pub fn no_wait(mut self) -> Self {
+        self.wait = false;
+        self
+    }
+
+    /// Returns the topic.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Returns the body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Returns the tag, if there is one.
+    #[must_use]
+    pub fn tag_text(&self) -> Option<&str> {
+        if self.tag.is_empty() { None } else { Some(&self.tag) }
+    }
+
+    /// Walks through the keys, as RocketMQ will split them.
+    pub fn key_texts(&self) -> impl Iterator<Item = &str> {
+        split_keys(&self.keys)
+    }
+
+    /// Returns the order key, if there is one.
+    #[must_use]
+    pub fn order_key_text(&self) -> Option<&str> {
+        if self.order_key.is_empty() { None } else { Some(&self.order_key) }
+    }
+
+    /// Returns the value of a property of the user's.
+    #[must_use]
+    pub fn property_text(&self, name: &str) -> Option<&str> {
+        self.properties().find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    /// Walks through the user's properties, in the order in which they were set.
+    pub fn properties(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.properties.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Returns the user's number.
+    #[must_use]
+    pub const fn flag_number(&self) -> i32 {
+        self.flag
+    }
+
+    /// Tells whether a send waits for the flush where the store flushes synchronously.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.wait
+    }
+
+    /// Returns the keys as the property `KEYS` holds them.
+    pub(crate) fn joined_keys(&self) -> &str {
+        &self.keys
+    }
+
+    /// Appends the properties of the record of this message. It must have been checked.
+    pub(crate) fn append_properties(&self, id: &MessageId, encoded: &mut Vec<u8>) {
+        encoded.extend_from_slice(name::UNIQ_KEY.as_bytes());
+        encoded.push(NAME_END);
+        id.append_hex(encoded);
+        encoded.push(VALUE_END);
+        properties::append(encoded, name::KEYS, &self.keys);
+        properties::append(encoded, name::TAGS, &self.tag);
+        properties::append(encoded, name::SHARDING_KEY, &self.order_key);
+        if !self.wait {
+            properties::append(encoded, name::WAIT, "false");
+        }
+        for (name, value) in self.properties() {
+            properties::append(encoded, name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Properties;
+
+    #[test]
+    fn a_message_says_what_it_was_told() {
+        let message = Message::new("orders", "hello").tag("created").key("a").key("b c").keys(["d"]);
+        let message = message.property("n", "1").property("n", "2").flag(-3).order_key("o").no_wait();
+        assert_eq!((message.topic(), message.body()), ("orders", &b"hello"[..]));
+        assert_eq!((message.tag_text(), message.order_key_text()), (Some("created"), Some("o")));
+        assert_eq!(message.key_texts().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+        assert_eq!((message.property_text("n"), message.property_text("m")), (Some("2"), None));
+        assert_eq!((message.flag_number(), message.waits(), message.properties().len()), (-3, false, 1));
+    }
+
+    #[test]
+    fn a11_an_empty_tag_or_order_key_is_none() {
+        let message = Message::new("orders", "hello").tag("").order_key("");
+        assert_eq!((message.tag_text(), message.order_key_text()), (None, None));
+    }
+
+    #[test]
+    fn the_properties_of_a_record_are_those_of_its_message() {
+        let id: MessageId = "7F00000100002A9F000000000000007C".parse().unwrap();
+        let message = Message::new("orders", "hello").tag("t").key("a").key("b").order_key("o");
+        let mut encoded = Vec::new();
+        message.clone().property("n", "v").no_wait().append_properties(&id, &mut encoded);
+        let expected = [
+            ("UNIQ_KEY", "7F00000100002A9F000000000000007C"),
+            ("KEYS", "a b"),
+            ("TAGS", "t"),
+            ("__SHARDINGKEY", "o"),
+            ("WAIT", "false"),
+            ("n", "v"),
+        ];
+        assert_eq!(Properties::new(&encoded).iter().collect::<Vec<_>>(), expected);
+        encoded.clear();
+        Message::new("orders", "hello").append_properties(&id, &mut encoded);
+        assert_eq!(encoded, b"UNIQ_KEY\x017F00000100002A9F000000000000007C\x02");
+    }
+}
