@@ -246,9 +246,37 @@ fn head_len(fields: &DraftFields<'_>) -> usize {
 
 /// Writes the fields before the body; the numbers that are known under the lock are left zero.
 fn push_head(fields: &DraftFields<'_>, lengths: &Lengths, body_crc: u32, buffer: &mut Vec<u8>) {
+    // Each case has its length as a constant, so that the head is laid out without a single check.
+    match (fields.born_host, fields.store_host) {
+        (SocketAddr::V4(born), SocketAddr::V4(store)) => {
+            let hosts = (born.ip().octets(), store.ip().octets());
+            buffer.extend_from_slice(&head::<88, 4, 4>(fields, lengths, body_crc, hosts));
+        }
+        (SocketAddr::V6(born), SocketAddr::V4(store)) => {
+            let hosts = (born.ip().octets(), store.ip().octets());
+            buffer.extend_from_slice(&head::<100, 16, 4>(fields, lengths, body_crc, hosts));
+        }
+        (SocketAddr::V4(born), SocketAddr::V6(store)) => {
+            let hosts = (born.ip().octets(), store.ip().octets());
+            buffer.extend_from_slice(&head::<100, 4, 16>(fields, lengths, body_crc, hosts));
+        }
+        (SocketAddr::V6(born), SocketAddr::V6(store)) => {
+            let hosts = (born.ip().octets(), store.ip().octets());
+            buffer.extend_from_slice(&head::<112, 16, 16>(fields, lengths, body_crc, hosts));
+        }
+    }
+}
+
+#[inline]
+fn head<const LEN: usize, const BORN: usize, const STORE: usize>(
+    fields: &DraftFields<'_>,
+    lengths: &Lengths,
+    body_crc: u32,
+    (born, store): ([u8; BORN], [u8; STORE]),
+) -> [u8; LEN] {
     let magic = if fields.topic.len() > TOPIC_LEN_MAX_V1 { MAGIC_V2 } else { MAGIC_V1 };
-    let sys_flag = fields.sys_flag.with_hosts(fields.born_host.is_ipv6(), fields.store_host.is_ipv6());
-    let mut head = [0_u8; HEAD_LEN_MAX];
+    let sys_flag = fields.sys_flag.with_hosts(BORN == 16, STORE == 16);
+    let mut head = [0_u8; LEN];
     let mut rest = head.as_mut_slice();
     push(&mut rest, lengths.size.to_be_bytes());
     push(&mut rest, magic.to_be_bytes());
@@ -258,22 +286,15 @@ fn push_head(fields: &DraftFields<'_>, lengths: &Lengths, body_crc: u32, buffer:
     push(&mut rest, [0; 16]);
     push(&mut rest, sys_flag.bits().to_be_bytes());
     push(&mut rest, fields.born_millis.to_be_bytes());
-    push_host(&mut rest, fields.born_host);
+    push(&mut rest, born);
+    push(&mut rest, u32::from(fields.born_host.port()).to_be_bytes());
     push(&mut rest, [0; 8]);
-    push_host(&mut rest, fields.store_host);
+    push(&mut rest, store);
+    push(&mut rest, u32::from(fields.store_host.port()).to_be_bytes());
     push(&mut rest, fields.reconsume_times.to_be_bytes());
     push(&mut rest, fields.prepared_transaction_offset.get().to_be_bytes());
     push(&mut rest, lengths.body.to_be_bytes());
-    let written = HEAD_LEN_MAX - rest.len();
-    buffer.extend_from_slice(head.get(..written).unwrap_or_default());
-}
-
-fn push_host(rest: &mut &mut [u8], host: SocketAddr) {
-    match host {
-        SocketAddr::V4(host) => push(rest, host.ip().octets()),
-        SocketAddr::V6(host) => push(rest, host.ip().octets()),
-    }
-    push(rest, u32::from(host.port()).to_be_bytes());
+    head
 }
 
 /// Writes the fields behind the body but the checksum.

@@ -14,7 +14,6 @@ const LEN_V4: usize = 16;
 /// Bytes of an id that names an IPv6 host.
 const LEN_V6: usize = 28;
 const MILLIS_OF_A_DAY: i64 = 86_400_000;
-const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 /// The id of a message: 16 or 28 bytes, written as 32 or 56 upper-case hexadecimal digits.
 ///
@@ -56,19 +55,22 @@ impl MessageId {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// Appends the digits, without an allocation where there is room.
-    pub(crate) fn append_hex(&self, text: &mut Vec<u8>) {
-        let mut digits = [0_u8; 2 * LEN_V6];
-        let (pairs, _) = digits.as_chunks_mut::<2>();
-        for (pair, byte) in pairs.iter_mut().zip(self.bytes) {
-            *pair = hex_pair(byte);
+    /// Returns the digits; those behind the first 32 mean nothing where the id has 16 bytes.
+    fn digits(&self) -> [u8; 2 * LEN_V6] {
+        let mut digits = [0; 2 * LEN_V6];
+        let ((places, _), (words, _)) = (digits.as_chunks_mut::<8>(), self.bytes.as_chunks::<4>());
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = hex_of(*word);
         }
-        if self.len == 16 {
-            text.extend_from_slice(
-                digits.first_chunk::<{ 2 * LEN_V4 }>().map_or(&[], |half| half.as_slice()),
-            );
-        } else {
-            text.extend_from_slice(&digits);
+        digits
+    }
+
+    /// Appends the digits.
+    pub(crate) fn append_hex(&self, text: &mut Vec<u8>) {
+        let digits = self.digits();
+        match digits.first_chunk::<{ 2 * LEN_V4 }>() {
+            Some(half) if self.len == 16 => text.extend_from_slice(half),
+            _ => text.extend_from_slice(&digits),
         }
     }
 
@@ -88,9 +90,14 @@ impl MessageId {
     }
 }
 
-fn hex_pair(byte: u8) -> [u8; 2] {
-    let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'0');
-    [digit(byte >> 4), digit(byte & 0xF)]
+/// Returns the digits of four bytes, all at once.
+const fn hex_of(bytes: [u8; 4]) -> [u8; 8] {
+    let [a, b, c, d] = bytes;
+    let spread = u64::from_be_bytes([0, a, 0, b, 0, c, 0, d]);
+    let nibbles = (spread << 4 | spread) & 0x0F0F_0F0F_0F0F_0F0F;
+    // A nibble from 10 on, and only one, carries into bit 4 when 6 is added: its digit lies 7 further on.
+    let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (nibbles + 0x3030_3030_3030_3030 + letters * 7).to_be_bytes()
 }
 
 const fn hex_digit(digit: u8) -> Option<u8> {
@@ -104,11 +111,7 @@ const fn hex_digit(digit: u8) -> Option<u8> {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0_u8; 2 * LEN_V6];
-        let (pairs, _) = digits.as_chunks_mut::<2>();
-        for (pair, byte) in pairs.iter_mut().zip(self.as_bytes()) {
-            *pair = hex_pair(*byte);
-        }
+        let digits = self.digits();
         let text = digits.get(..2 * usize::from(self.len)).unwrap_or_default();
         formatter.pad(std::str::from_utf8(text).unwrap_or_default())
     }
@@ -269,6 +272,13 @@ mod tests {
         let mut hex = Vec::new();
         id.append_hex(&mut hex);
         assert_eq!(hex, id.to_string().as_bytes());
+    }
+
+    #[test]
+    fn every_byte_has_its_two_digits() {
+        for byte in 0..=255_u8 {
+            assert_eq!(hex_of([byte, 0, 0xFF, byte]), *format!("{byte:02X}00FF{byte:02X}").as_bytes());
+        }
     }
 
     #[test]

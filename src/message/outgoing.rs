@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::ids::MessageId;
-use super::properties::{self, NAME_END, VALUE_END, name, split_keys};
+use super::properties::{self, VALUE_END, name, split_keys};
 
 /// A message to be sent: a topic, a body, and what finds it again.
 ///
@@ -169,8 +169,7 @@ impl Message {
 
     /// Appends the properties of the record of this message. It must have been checked.
     pub(crate) fn append_properties(&self, id: &MessageId, encoded: &mut Vec<u8>) {
-        encoded.extend_from_slice(name::UNIQ_KEY.as_bytes());
-        encoded.push(NAME_END);
+        encoded.extend_from_slice(b"UNIQ_KEY\x01");
         id.append_hex(encoded);
         encoded.push(VALUE_END);
         properties::append(encoded, name::KEYS, &self.keys);

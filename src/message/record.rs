@@ -140,8 +140,10 @@ impl Layout {
     /// Reads the structure of the record at the beginning of `bytes`. Every number is read once, and checked before it
     /// is used.
     fn read(bytes: &[u8]) -> Result<Self, RecordFault> {
-        let size = u32_at(bytes, 0).ok_or(RecordFault::Size)?;
-        let magic = u32_at(bytes, 4).ok_or(RecordFault::Size)?;
+        // The part of the head that no host shifts: its fields need no checks of their own.
+        let Some(head) = bytes.first_chunk::<40>() else { return Err(RecordFault::Size) };
+        let size = u32_at(head, 0).ok_or(RecordFault::Size)?;
+        let magic = u32_at(head, 4).ok_or(RecordFault::Size)?;
         let topic_prefix = match magic {
             MAGIC_V1 => 1,
             MAGIC_V2 => 2,
@@ -152,7 +154,7 @@ impl Layout {
             return Err(RecordFault::Size);
         }
         let record = bytes.get(..to_usize(u64::from(size))).ok_or(RecordFault::Size)?;
-        let sys_flag = SysFlag::new(u32_at(record, 36).ok_or(RecordFault::Size)?);
+        let sys_flag = SysFlag::new(u32_at(head, 36).ok_or(RecordFault::Size)?);
         let body_start =
             88 + 12 * (u32::from(sys_flag.born_host_is_v6()) + u32::from(sys_flag.store_host_is_v6()));
         let body_len = length(u32_at(record, body_start - 4)).ok_or(RecordFault::BodyLength)?;
@@ -174,6 +176,10 @@ impl Layout {
         if properties_len >= 0x8000 || topic_end + 2 + u32::from(properties_len) != size {
             return Err(RecordFault::PropertiesLength);
         }
+        let signs = |at: u32| head.get(to_usize(u64::from(at))).map_or(0, |byte| byte & 0x80);
+        if signs(12) | signs(20) | signs(28) != 0 {
+            return Err(RecordFault::Negative);
+        }
         Ok(Self { size, body_start, body_end, topic_start, topic_end, sys_flag })
     }
 }
@@ -189,12 +195,7 @@ impl<'a> Record<'a> {
     /// Reads the record at the beginning of `bytes`, which may go on behind it.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, RecordFault> {
         let layout = Layout::read(bytes)?;
-        let record = Self::with_layout(bytes, layout).ok_or(RecordFault::Size)?;
-        let signs = record.u32_at(12) >> 31 | u32_of_sign(record.u64_at(20)) | u32_of_sign(record.u64_at(28));
-        if signs != 0 {
-            return Err(RecordFault::Negative);
-        }
-        Ok(record)
+        Self::with_layout(bytes, layout).ok_or(RecordFault::Size)
     }
 
     /// Looks at bytes that were read as a record before, without reading their structure again.
@@ -395,18 +396,22 @@ impl fmt::Debug for Record<'_> {
     }
 }
 
+#[inline]
 fn chunk_at<const N: usize>(bytes: &[u8], position: u32) -> Option<&[u8; N]> {
     bytes.get(to_usize(u64::from(position))..)?.first_chunk()
 }
 
+#[inline]
 fn u8_at(bytes: &[u8], position: u32) -> Option<u8> {
     chunk_at::<1>(bytes, position).map(|[byte]| *byte)
 }
 
+#[inline]
 fn u16_at(bytes: &[u8], position: u32) -> Option<u16> {
     chunk_at(bytes, position).map(|bytes| u16::from_be_bytes(*bytes))
 }
 
+#[inline]
 fn u32_at(bytes: &[u8], position: u32) -> Option<u32> {
     chunk_at(bytes, position).map(|bytes| u32::from_be_bytes(*bytes))
 }
@@ -418,10 +423,6 @@ fn length(read: Option<u32>) -> Option<u32> {
 
 fn not_negative(number: u32) -> u32 {
     if number >> 31 == 0 { number } else { 0 }
-}
-
-fn u32_of_sign(number: u64) -> u32 {
-    u32::from(number >> 63 != 0)
 }
 
 #[cfg(test)]
