@@ -111,7 +111,7 @@ mod tests {
     fn a_zlib_body_is_inflated_up_to_the_limit() {
         use std::io::Write;
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(5));
-        encoder.write_all(&vec![7; 100_000]).unwrap();
+        encoder.write_all(&[7; 100_000]).unwrap();
         check_limits(Compression::Zlib, &encoder.finish().unwrap());
     }
 
@@ -120,14 +120,14 @@ mod tests {
     fn an_lz4_body_is_inflated_up_to_the_limit() {
         use std::io::Write;
         let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-        encoder.write_all(&vec![7; 100_000]).unwrap();
+        encoder.write_all(&[7; 100_000]).unwrap();
         check_limits(Compression::Lz4, &encoder.finish().unwrap());
     }
 
     #[cfg(feature = "zstd")]
     #[test]
     fn a_zstd_body_is_inflated_up_to_the_limit() {
-        let body = vec![7; 100_000];
+        let body = [7; 100_000];
         let packed =
             ruzstd::encoding::compress_to_vec(&body[..], ruzstd::encoding::CompressionLevel::Fastest);
         check_limits(Compression::Zstd, &packed);
