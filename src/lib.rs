@@ -26,6 +26,7 @@ mod config;
 mod error;
 mod filter;
 mod message;
+mod storage;
 mod sync;
 mod types;
 
