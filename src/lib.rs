@@ -25,6 +25,7 @@ mod clock;
 mod config;
 mod error;
 mod filter;
+mod index;
 mod message;
 mod storage;
 mod sync;

@@ -2,15 +2,20 @@
 //!
 //! All writes and syncs of the store go through [`Disk`] and [`MappedFile`], so that another disk can stand behind it.
 
+mod config_file;
 mod create;
 mod disk;
+mod json;
 mod lock;
 mod mapped_file;
 mod names;
 mod real;
+mod slots;
 
+pub(crate) use config_file::{Source, encode_config, load_config, save_config};
 pub(crate) use create::{Durable, create_segment};
 pub(crate) use disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
 pub(crate) use mapped_file::{MappedFile, PutObserver};
 pub(crate) use names::{file_name, parse_file_name};
 pub(crate) use real::RealDisk;
+pub(crate) use slots::TwoSlots;
