@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Modules by floor: each imports only from lower floors, and modules of one floor never import each other.
@@ -33,6 +34,9 @@ const UNSAFE_FILE: &str = "src/storage/mapped_file.rs";
 
 /// Folders of the repository; a word in backticks that starts with one of them is taken for a path.
 const FOLDERS: [&str; 7] = ["src", "docs", "tests", "benches", "examples", "fuzz", ".ci"];
+
+/// Rows of the table of RocketMQ's features in `docs/rocketmq.md`.
+const FEATURES: u32 = 148;
 
 // ---- Reading ----
 
@@ -199,25 +203,26 @@ fn line_of(text: &str, at: usize) -> usize {
 
 // ---- Test code ----
 
-/// The code of a file without the items behind `#[cfg(test)]`, and the names of the modules declared behind it.
-fn without_tests(code: &str) -> (String, Vec<String>) {
-    const MARK: &str = "#[cfg(test)]";
-    let (mut out, mut modules, mut rest) = (String::new(), Vec::new(), code);
-    while let Some(at) = rest.find(MARK) {
-        out.push_str(&rest[..at]);
-        let item = &rest[at + MARK.len()..];
-        let len = item_len(item);
-        if let Some((_, name)) = item[..len].split_once("mod ")
-            && item[..len].ends_with(';')
-        {
-            modules.push(name.trim_end_matches(';').trim().to_owned());
-        }
-        // A marker line keeps the line numbers of what follows.
-        out.extend(item[..len].matches('\n'));
-        rest = &item[len..];
+/// The code of a file without the items behind `#[cfg(test)]`.
+fn without_tests(code: &str) -> String {
+    let mut out = code.to_owned();
+    for item in test_items(code) {
+        // Newlines stay, so that the line numbers of what follows do.
+        let blank: String = code[item.clone()].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+        out.replace_range(item.clone(), &format!("{blank:width$}", width = item.len()));
     }
-    out.push_str(rest);
-    (out, modules)
+    out
+}
+
+/// Where the items behind `#[cfg(test)]` stand, the attribute included.
+fn test_items(code: &str) -> Vec<Range<usize>> {
+    const MARK: &str = "#[cfg(test)]";
+    let (mut items, mut from) = (Vec::new(), 0);
+    while let Some(at) = code[from..].find(MARK).map(|at| from + at) {
+        from = at + MARK.len() + item_len(&code[at + MARK.len()..]);
+        items.push(at..from);
+    }
+    items
 }
 
 /// The length of the item at the head: up to its first `;` or to the end of its first block of braces.
@@ -241,18 +246,23 @@ fn item_len(item: &str) -> usize {
     item.len()
 }
 
-/// Paths of the files that hold only tests: those declared by `#[cfg(test)] mod name;` in a parent file.
+/// Paths of the files that hold only tests: those declared by `#[cfg(test)] mod name;`, with or without a `#[path]`.
 fn test_files(sources: &[Source]) -> BTreeSet<String> {
     let mut files = BTreeSet::new();
     for source in sources.iter().filter(|source| source.path.starts_with("src/")) {
-        let folder = match source.path.strip_suffix("/mod.rs").or_else(|| source.path.strip_suffix("/lib.rs"))
-        {
-            Some(folder) => folder.to_owned(),
-            None => source.path.trim_end_matches(".rs").to_owned(),
-        };
-        for name in without_tests(&source.code).1 {
-            files.insert(format!("{folder}/{name}.rs"));
-            files.insert(format!("{folder}/{name}/mod.rs"));
+        let own = source.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let head = ["/mod.rs", "/lib.rs"].iter().any(|name| source.path.ends_with(name));
+        let inner = if head { own } else { source.path.trim_end_matches(".rs") };
+        for item in test_items(&source.code) {
+            let code = &source.code[item.clone()];
+            let Some(name) = code.strip_suffix(';').and_then(|code| code.rsplit_once("mod ")) else {
+                continue;
+            };
+            files.insert(format!("{inner}/{}.rs", name.1));
+            files.insert(format!("{inner}/{}/mod.rs", name.1));
+            if let Some((_, path)) = source.text[item].split_once("#[path = \"") {
+                files.insert(format!("{own}/{}", path.split('"').next().unwrap_or(path)));
+            }
         }
     }
     files
@@ -273,7 +283,7 @@ fn floor_problems(sources: &[Source]) -> Vec<String> {
             problems.push(format!("{}: module {module} has no floor", source.path));
             continue;
         };
-        let (code, _) = without_tests(&source.code);
+        let code = without_tests(&source.code);
         for (at, name) in imports(&code, source.depth()) {
             let place = format!("{}:{}", source.path, line_of(&code, at));
             match floor_of(&name) {
@@ -361,23 +371,11 @@ fn length_problems(sources: &[Source]) -> Vec<String> {
         sources.iter().filter(|source| !source.path.starts_with("tests/") && !tests.contains(&source.path));
     counted
         .filter_map(|source| {
-            let all = source.text.lines().count();
-            let skipped = skipped_lines(&source.code);
-            let lines = all - skipped;
+            let tested = test_items(&source.code).into_iter().map(|item| source.code[item].lines().count());
+            let lines = source.text.lines().count() - tested.sum::<usize>();
             (lines > LINES_MAX).then(|| format!("{}: {lines} lines without tests", source.path))
         })
         .collect()
-}
-
-fn skipped_lines(code: &str) -> usize {
-    let mut lines = 0;
-    let mut rest = code;
-    while let Some(at) = rest.find("#[cfg(test)]") {
-        let len = item_len(&rest[at + 12..]);
-        lines += rest[at..at + 12 + len].matches('\n').count() + 1;
-        rest = &rest[at + 12 + len..];
-    }
-    lines
 }
 
 fn head_problems(sources: &[Source]) -> Vec<String> {
@@ -457,6 +455,34 @@ fn functions(sources: &[Source]) -> BTreeSet<&str> {
         }
     }
     names
+}
+
+/// Required cases that no test carries at the head of its name: `c19_a_unit_…`, or `c36_c37_a_file_…` for two.
+fn case_problems(required: &[(&str, &[u32])], functions: &BTreeSet<&str>) -> Vec<String> {
+    let claimed: BTreeSet<&str> =
+        functions.iter().flat_map(|name| name.split('_').take_while(|word| is_case(word))).collect();
+    let numbered = required
+        .iter()
+        .flat_map(|(letter, numbers)| numbers.iter().map(move |number| format!("{letter}{number}")));
+    numbered
+        .filter(|case| !claimed.contains(case.as_str()))
+        .map(|case| format!("no test is called {case}_…"))
+        .collect()
+}
+
+fn is_case(word: &str) -> bool {
+    let number = word.trim_start_matches(|c: char| c.is_ascii_lowercase());
+    number.len() < word.len() && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Rows of RocketMQ's features that the table lacks or has twice.
+fn row_problems(text: &str) -> Vec<String> {
+    let rows: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("| F")?.split_once(' ').map(|(n, _)| n)).collect();
+    (1..=FEATURES)
+        .filter(|n| rows.iter().filter(|row| **row == n.to_string()).count() != 1)
+        .map(|n| format!("docs/rocketmq.md: row F{n} does not stand there once"))
+        .collect()
 }
 
 /// The documents at the root and in `docs/`.
@@ -590,6 +616,10 @@ fn a_file_of_tests_is_one_only_if_its_parent_says_so() {
     let parent = |text| Source::new("src/index/mod.rs", text);
     none(floor_problems(&[file(), parent("#[cfg(test)]\nmod tests;\n")]));
     assert_eq!(floor_problems(&[file(), parent("mod tests;\n")]).len(), 1);
+    let beside = || Source::new("src/index/query_tests.rs", "use crate::broker::Broker;");
+    let query = |text| Source::new("src/index/query.rs", text);
+    none(floor_problems(&[beside(), query("#[cfg(test)]\n#[path = \"query_tests.rs\"]\nmod tests;\n")]));
+    assert_eq!(floor_problems(&[beside(), query("#[cfg(test)]\nmod tests;\n")]).len(), 1);
 }
 
 #[test]
@@ -636,5 +666,24 @@ fn a_dead_path_and_a_dead_test_name_in_a_document_are_found() {
     assert_eq!(
         name_problems("X.md", named, &functions(&sources)),
         ["X.md: no test is called a_claim_that_nobody_checks"]
+    );
+}
+
+#[test]
+fn a_missing_case_and_a_missing_row_are_found() {
+    let sources = one(
+        "tests/a.rs",
+        "fn c1_c3_two_in_one() {} fn c2() {} fn later_c4_does_not_count() {} fn crc32_of_c5() {}",
+    );
+    let functions = functions(&sources);
+    assert_eq!(
+        case_problems(&[("c", &[1, 2, 3, 4, 5])], &functions),
+        ["no test is called c4_…", "no test is called c5_…"]
+    );
+    let table: String = (1..=FEATURES).filter(|n| *n != 7).map(|n| format!("| F{n} | a | b |\n")).collect();
+    assert_eq!(row_problems(&table), ["docs/rocketmq.md: row F7 does not stand there once"]);
+    assert_eq!(
+        row_problems(&(table + "| F7 | a | b |\n| F7 | a | b |\n")),
+        ["docs/rocketmq.md: row F7 does not stand there once"]
     );
 }
