@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::file::{Health, IndexFile};
 use super::format::Geometry;
 use super::names::parse_file_name;
-use super::{Index, IndexOptions, Writer, last_physical};
+use super::{Index, IndexOptions, Writer, allocate_slots, last_physical};
 use crate::error::{Error, Result};
 use crate::storage::{Access, Disk, EntryKind};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, Ordering, RwLock};
@@ -48,15 +48,15 @@ impl Index {
         }
         let end = last_physical(&loaded.files)?.unwrap_or(0);
         let index = Self {
-            disk,
-            options,
-            writer: Mutex::new(Writer::at_end_of(&loaded.files)?),
+            writer: Mutex::new(Writer::at_end_of(&loaded.files, options.geometry)?),
             files: RwLock::new(loaded.files),
             end: AtomicU64::new(end),
             full_end_millis: AtomicI64::new(0),
             // Names that another process made or removed may not be on disk yet.
             folder_unsynced: AtomicBool::new(count > 0),
             sync_failed: AtomicBool::new(false),
+            disk,
+            options,
         };
         Ok((index, loaded.warnings))
     }
@@ -86,7 +86,7 @@ impl Index {
             end = end.min(last_physical(&files)?.unwrap_or(0));
         }
         self.end.fetch_min(end, Ordering::AcqRel);
-        *writer = Writer::at_end_of(&files)?;
+        *writer = Writer::at_end_of(&files, self.options.geometry)?;
         if changed {
             // Crash: entries that came back after the log has been written on would hide that the index is behind.
             files.last().map_or(Ok(()), |file| file.sync())?;
@@ -141,7 +141,7 @@ impl Index {
 /// Keeps the entries before `limit`; see [`IndexFile::keep_before`]. A slot may lie in a hole, which must not be
 /// touched while the disk is full.
 fn mend(disk: &dyn Disk, file: &IndexFile, geometry: Geometry, limit: u64) -> Result<()> {
-    disk.allocate(file.path(), 0..geometry.entries_start())?;
+    allocate_slots(disk, file, geometry)?;
     file.keep_before(limit)
 }
 

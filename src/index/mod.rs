@@ -30,6 +30,8 @@ const PAGE_LEN: u64 = 4_096;
 /// Real blocks are allocated in steps that double between these two.
 const STEP_MIN: u64 = 64 << 10;
 const STEP_MAX: u64 = 1 << 20;
+/// What must be left of the disk after holes in a file with data have been filled.
+const FREE_MIN: u64 = 16 << 20;
 
 #[derive(Debug, Clone)]
 pub(crate) struct IndexOptions {
@@ -71,19 +73,36 @@ struct Writer {
     next: u32,
     /// Entries below this number lie in allocated blocks.
     room: u32,
-    /// Bytes from the start of the file that are allocated for certain.
+    /// Up to this byte of the file, blocks are allocated; entries below `next` have theirs.
     allocated: u64,
+    /// Whether the slots may be touched: another broker leaves holes between them.
+    slots_allocated: bool,
     step: u64,
     /// The message of the newest entry.
     last_physical: Option<u64>,
 }
 
 impl Writer {
-    fn at_end_of(files: &[Arc<IndexFile>]) -> Result<Self> {
+    fn at_end_of(files: &[Arc<IndexFile>], geometry: Geometry) -> Result<Self> {
         let file = files.last().map(Arc::clone);
         let next = file.as_ref().map_or(Ok(0), |file| file.next())?;
-        Ok(Self { file, next, last_physical: last_physical(files)?, ..Self::default() })
+        let allocated = to_u64(geometry.entry_position(next));
+        Ok(Self { file, next, allocated, last_physical: last_physical(files)?, ..Self::default() })
     }
+}
+
+/// Allocates the slots of a file that holds data.
+///
+/// A disk that runs full in the middle of an allocation may punch out the whole range, so that must not happen here:
+/// the room is looked for first.
+fn allocate_slots(disk: &dyn Disk, file: &IndexFile, geometry: Geometry) -> Result<()> {
+    let len = geometry.entries_start();
+    let free = disk.free_bytes(file.path().parent().unwrap_or(file.path()))?;
+    if free < len.saturating_add(FREE_MIN) {
+        let reason = format!("{} needs {len} bytes and the disk has {free}", file.path().display());
+        return Err(Error::StoreFull(reason.into()));
+    }
+    disk.allocate(file.path(), 0..len)
 }
 
 /// Returns where the message of the newest entry starts.
@@ -188,14 +207,18 @@ impl Index {
                 file: Some(Arc::clone(&file)),
                 next: 1,
                 allocated: Self::first_step(geometry),
+                slots_allocated: true,
                 step: STEP_MIN,
                 last_physical: writer.last_physical,
                 ..Writer::default()
             };
         } else {
+            if !writer.slots_allocated {
+                allocate_slots(self.disk.as_ref(), &file, geometry)?;
+                writer.slots_allocated = true;
+            }
             let step = writer.step.saturating_mul(2).clamp(STEP_MIN, STEP_MAX);
-            let needed = to_u64(geometry.entry_position(writer.next)).max(writer.allocated);
-            let until = (needed + step).next_multiple_of(PAGE_LEN).min(geometry.file_len());
+            let until = (writer.allocated + step).next_multiple_of(PAGE_LEN).min(geometry.file_len());
             self.disk.allocate(file.path(), writer.allocated..until)?;
             (writer.allocated, writer.step) = (until, step);
         }

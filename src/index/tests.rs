@@ -36,7 +36,7 @@ impl Fixture {
             geometry: self.geometry,
             clock: Arc::new(ManualClock::new(START)),
         };
-        Index::open(Arc::new(RealDisk::new()), options).unwrap()
+        Index::open(Arc::new(RealDisk), options).unwrap()
     }
 
     fn open(&self) -> Index {
@@ -154,7 +154,7 @@ fn t_j7_a_file_takes_one_entry_less_than_it_has_room_for_and_the_next_one_goes_o
     assert_eq!((read_u32(&files[0], 36), read_u32(&files[1], 36)), (400, 2));
     // The first entry of a file counts its seconds from the end of the file before: 7,000 - 398 milliseconds.
     assert_eq!(read_u32(&files[1], 40 + 400 + 20 + 12), 6);
-    assert_eq!((query(&index, "60"), query(&index, "399")), (vec![60], vec![399]));
+    assert_eq!((query(&index, "60"), query(&index, "399")), ([60].to_vec(), [399].to_vec()));
 }
 
 #[test]
@@ -491,7 +491,7 @@ fn a_geometry_without_room_is_refused() {
             geometry: fixture.geometry,
             clock: Arc::new(ManualClock::new(START)),
         };
-        let refused = Index::open(Arc::new(RealDisk::new()), options).unwrap_err();
+        let refused = Index::open(Arc::new(RealDisk), options).unwrap_err();
         assert!(matches!(refused, Error::InvalidConfig { .. }), "{refused}");
     }
 }
@@ -499,9 +499,9 @@ fn a_geometry_without_room_is_refused() {
 #[test]
 fn an_existing_folder_tells_the_length_of_its_files() {
     let fixture = Fixture::filled(5);
-    let len = Index::existing_len(&RealDisk::new(), &fixture.dir()).unwrap();
+    let len = Index::existing_len(&RealDisk, &fixture.dir()).unwrap();
     assert_eq!(len, Some(Index::file_len_of(SMALL)));
-    assert_eq!(Index::existing_len(&RealDisk::new(), &fixture.dir().join("none")).unwrap(), None);
+    assert_eq!(Index::existing_len(&RealDisk, &fixture.dir().join("none")).unwrap(), None);
 }
 
 #[test]
