@@ -1,7 +1,7 @@
 //! How is one index file read, extended and mended? Its cells are shared with readers, so each is touched as an
 //! atomic; an entry is written before the slot that leads to it.
 
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::Arc;
 
 use super::format::{
@@ -115,6 +115,11 @@ impl IndexFile {
             seen ^ self.map.load_u32(self.geometry.slot_position(hash)).unwrap_or_default()
         });
         std::hint::black_box(seen);
+    }
+
+    /// Has the pages of allocated entries ready: one call instead of a fault for every two hundred entries.
+    pub(super) fn populate(&self, range: Range<u64>) -> Result<()> {
+        self.map.populate(to_usize(range.start)..to_usize(range.end))
     }
 
     /// Takes over the end of the file before, as RocketMQ does: the first entry's seconds count from there.

@@ -87,16 +87,11 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn encode(self) -> [u8; 20] {
-        let mut bytes = [0; 20];
-        let fields = self
-            .hash
-            .to_be_bytes()
-            .into_iter()
-            .chain(self.physical.to_be_bytes())
-            .chain(self.seconds.to_be_bytes())
-            .chain(self.older.to_be_bytes());
-        bytes.iter_mut().zip(fields).for_each(|(place, byte)| *place = byte);
-        bytes
+        let [h1, h2, h3, h4] = self.hash.to_be_bytes();
+        let [p1, p2, p3, p4, p5, p6, p7, p8] = self.physical.to_be_bytes();
+        let [s1, s2, s3, s4] = self.seconds.to_be_bytes();
+        let [o1, o2, o3, o4] = self.older.to_be_bytes();
+        [h1, h2, h3, h4, p1, p2, p3, p4, p5, p6, p7, p8, s1, s2, s3, s4, o1, o2, o3, o4]
     }
 }
 

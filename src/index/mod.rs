@@ -220,6 +220,7 @@ impl Index {
             let step = writer.step.saturating_mul(2).clamp(STEP_MIN, STEP_MAX);
             let until = (writer.allocated + step).next_multiple_of(PAGE_LEN).min(geometry.file_len());
             self.disk.allocate(file.path(), writer.allocated..until)?;
+            file.populate(writer.allocated..until)?;
             (writer.allocated, writer.step) = (until, step);
         }
         let whole = writer.allocated.saturating_sub(geometry.entries_start()) / format::ENTRY_LEN;
