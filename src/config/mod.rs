@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use policy::{AutoCreate, Background, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode};
 pub use sizes::FileSizes;
+pub(crate) use topic::QUEUES_MAX;
 pub use topic::{Permission, TopicConfig};
 
 use crate::error::{Error, Result};

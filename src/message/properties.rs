@@ -21,6 +21,7 @@ pub(crate) mod name {
     pub(crate) const UNIQ_KEY: &str = "UNIQ_KEY";
     pub(crate) const SHARDING_KEY: &str = "__SHARDINGKEY";
     pub(crate) const CRC32: &str = "__CRC32#";
+    pub(crate) const DELAY: &str = "DELAY";
 }
 
 /// The properties of a stored message, read in place.

@@ -56,6 +56,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn is_private(&self) -> bool;
     /// Makes a folder and its parents, readable by the owner only; new ones are durable on return.
     fn create_dir_all(&self, dir: &Path) -> Result<()>;
+    /// Makes one folder, readable by the owner only, in a folder that exists. Durable after `sync_dir` of that one.
+    fn create_dir(&self, dir: &Path) -> Result<()>;
     /// Lists a folder by name; `None` if there is none.
     fn list(&self, dir: &Path) -> Result<Option<Vec<Entry>>>;
     /// Looks at a name without following links; `None` if there is nothing.

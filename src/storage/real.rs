@@ -98,11 +98,16 @@ impl Disk for RealDisk {
         if let Some(parent) = parent {
             self.create_dir_all(parent)?;
         }
+        self.create_dir(dir)?;
+        self.sync_dir(parent.unwrap_or(Path::new(".")))
+    }
+
+    fn create_dir(&self, dir: &Path) -> Result<()> {
         match DirBuilder::new().mode(0o700).create(dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::io("make folder", dir, error))
             }
-            _ => self.sync_dir(parent.unwrap_or(Path::new("."))),
+            _ => Ok(()),
         }
     }
 
