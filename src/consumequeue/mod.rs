@@ -1,0 +1,180 @@
+//! WHERE EACH QUEUE'S MESSAGES ARE: rows of 20-byte units that point into the commit log.
+//!
+//! Unit number N of a queue belongs to the message with queue offset N. The files are derived data: whatever is missing
+//! or wrong is made again from the log.
+
+mod files;
+mod queue;
+mod unit;
+mod windows;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use queue::{Confirmed, ConsumeQueue};
+pub(crate) use unit::{UNIT_LEN, Unit};
+use windows::MapBudget;
+
+use crate::error::{Error, Result};
+use crate::storage::{Disk, EntryKind};
+use crate::sync::{Mutex, RwLock};
+use crate::types::TopicName;
+
+/// More dirty queues than this are synced by syncing the file system once.
+const SYNC_ONE_BY_ONE_MAX: usize = 256;
+
+/// Where the queues of a broker lie and how large their files are.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueOptions {
+    /// The folder `consumequeue`.
+    pub(crate) dir: PathBuf,
+    /// A folder on the same file system in which files are made before they are renamed into place.
+    pub(crate) temp_dir: PathBuf,
+    /// Bytes of a file, a multiple of 20.
+    pub(crate) file_size: u64,
+    /// How many windows may be mapped at once.
+    pub(crate) maps_max: usize,
+}
+
+/// What all queues of a broker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    disk: Arc<dyn Disk>,
+    options: QueueOptions,
+    maps: MapBudget,
+}
+
+/// All consume queues of one broker.
+#[derive(Debug)]
+pub(crate) struct ConsumeQueues {
+    shared: Arc<Shared>,
+    topics: RwLock<HashMap<TopicName, Vec<Option<Arc<ConsumeQueue>>>>>,
+    /// Held while a queue is made, so that nobody makes it twice.
+    creation: Mutex<()>,
+}
+
+impl ConsumeQueues {
+    /// Lists the queues of a folder without touching it. Names that are none are left alone and reported.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` naming the file where one has another length than the rest and is not the last of its queue.
+    pub(crate) fn open(disk: Arc<dyn Disk>, options: QueueOptions) -> Result<(Self, Vec<String>)> {
+        let mut warnings = Vec::new();
+        let maps = MapBudget::new(options.maps_max);
+        let shared = Arc::new(Shared { disk, options, maps });
+        let queues =
+            Self { shared: Arc::clone(&shared), topics: RwLock::default(), creation: Mutex::new(()) };
+        for (topic, queue_id) in files::queues_in(shared.disk.as_ref(), &shared.options.dir, &mut warnings)? {
+            let queue = ConsumeQueue::open(&shared, topic, queue_id, &mut warnings)?;
+            queues.list(queue);
+        }
+        Ok((queues, warnings))
+    }
+
+    /// Returns the length that the files of a folder have, `None` if there are none.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` naming both, if two files differ that are not the last ones of their queues.
+    pub(crate) fn existing_file_size(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>> {
+        let mut largest: Option<(u64, PathBuf)> = None;
+        let mut shorter: Option<(u64, PathBuf)> = None;
+        for (topic, queue_id) in files::queues_in(disk, dir, &mut Vec::new())? {
+            let queue_dir = files::dir_of(dir, &topic, queue_id);
+            let found = files::files_in(disk, &queue_dir, &mut Vec::new())?;
+            for (place, file) in found.iter().enumerate().filter(|(_, file)| file.len > 0) {
+                let path = queue_dir.join(crate::storage::file_name(file.start));
+                let is_last = place.saturating_add(1) == found.len();
+                if largest.as_ref().is_none_or(|(len, _)| file.len > *len) {
+                    largest = Some((file.len, path.clone()));
+                }
+                if !is_last && shorter.as_ref().is_none_or(|(len, _)| file.len < *len) {
+                    shorter = Some((file.len, path));
+                }
+            }
+        }
+        match (&largest, &shorter) {
+            (Some((len, large)), Some((other, small))) if len != other => {
+                let what = format!("has {other} bytes, but {} has {len}", large.display());
+                Err(Error::corrupt(small, *other, what))
+            }
+            _ => Ok(largest.map(|(len, _)| len)),
+        }
+    }
+
+    fn list(&self, queue: Arc<ConsumeQueue>) -> Arc<ConsumeQueue> {
+        let place = usize::try_from(queue.queue_id()).unwrap_or(usize::MAX);
+        let mut topics = self.topics.write();
+        let row = topics.entry(queue.topic().clone()).or_default();
+        if row.len() <= place {
+            row.resize(place.saturating_add(1), None);
+        }
+        self.shared.maps.add(&queue);
+        if let Some(seat) = row.get_mut(place) {
+            *seat = Some(Arc::clone(&queue));
+        }
+        queue
+    }
+
+    /// Returns a queue, if it exists.
+    pub(crate) fn get(&self, topic: &TopicName, queue_id: u32) -> Option<Arc<ConsumeQueue>> {
+        self.topics.read().get(topic)?.get(usize::try_from(queue_id).ok()?)?.clone()
+    }
+
+    /// Returns a queue, listed anew where it does not exist. Its folder is made with its first unit.
+    pub(crate) fn get_or_create(&self, topic: &TopicName, queue_id: u32) -> Result<Arc<ConsumeQueue>> {
+        if let Some(queue) = self.get(topic, queue_id) {
+            return Ok(queue);
+        }
+        let _one_at_a_time = self.creation.lock();
+        if let Some(queue) = self.get(topic, queue_id) {
+            return Ok(queue);
+        }
+        // Queues of one topic share its name.
+        let known = self.topics.read().get_key_value(topic).map(|(name, _)| name.clone());
+        Ok(self.list(ConsumeQueue::empty(&self.shared, known.unwrap_or_else(|| topic.clone()), queue_id)))
+    }
+
+    /// Returns all queues, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<ConsumeQueue>> {
+        self.topics.read().values().flatten().flatten().cloned().collect()
+    }
+
+    /// Removes the queues of a topic with their files.
+    pub(crate) fn remove_topic(&self, topic: &TopicName) -> Result<()> {
+        self.topics.write().remove(topic);
+        self.shared.disk.remove_dir_all(&self.shared.options.dir.join(topic.as_str()))?;
+        self.shared.disk.sync_dir(&self.shared.options.dir)
+    }
+
+    /// Gets every changed unit to disk, and the names of new files.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let dirty: Vec<_> = self.all().into_iter().filter(|queue| queue.is_dirty()).collect();
+        if dirty.is_empty() {
+            return Ok(());
+        }
+        if dirty.len() <= SYNC_ONE_BY_ONE_MAX {
+            dirty.iter().try_for_each(|queue| queue.sync())?;
+            return self.shared.disk.sync_dir(&self.shared.options.dir);
+        }
+        let marks: Vec<_> = dirty.iter().map(|queue| queue.take_dirty()).collect();
+        let synced = self.shared.disk.sync_filesystem(&self.shared.options.dir);
+        if synced.is_err() {
+            dirty.iter().zip(marks).for_each(|(queue, mark)| queue.mark_dirty(mark));
+        }
+        synced
+    }
+
+    /// Returns how many windows are mapped.
+    #[cfg(test)]
+    pub(crate) fn maps(&self) -> usize {
+        self.shared.maps.count()
+    }
+}
+
+/// Tells whether an entry of a folder is itself a folder.
+fn is_dir(entry: &crate::storage::Entry) -> bool {
+    entry.kind == EntryKind::Dir
+}

@@ -1,0 +1,594 @@
+//! How is one queue written, read and mended?
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Shared;
+use super::files::{self, FoundFile};
+use super::unit::{UNIT_BYTES, UNIT_LEN, Unit};
+use super::windows::{OVERLAP, WINDOW, Window};
+use crate::error::{Error, Result};
+use crate::storage::{Access, Durable, create_segment, file_name};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::types::{PhysicalOffset, QueueOffset, TopicName, to_u64, to_usize};
+
+/// The first step in which a file gets its blocks, and the unit of all.
+const BLOCK: u64 = 4_096;
+/// The largest step.
+const STEP_MAX: u64 = 64 << 10;
+/// What `dirty_from` holds when nothing is.
+const CLEAN: u64 = u64::MAX;
+
+/// What [`ConsumeQueue::confirm`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confirmed {
+    /// The unit stood there already.
+    Same,
+    /// Another one stood there.
+    Replaced,
+    /// It was the next one, and has been appended.
+    Appended,
+    /// Units before it are missing; nothing was changed.
+    Gap,
+}
+
+/// The files of a queue, and the windows into them that are mapped.
+#[derive(Debug, Default)]
+struct State {
+    /// The window in which the next unit goes.
+    tail: Option<Window>,
+    /// The window that was read last, if it is another one.
+    read: Option<Window>,
+    /// Bytes of the queue before this have real blocks, in the last file.
+    ready_end: u64,
+    /// Where the first file starts and the last one ends; equal if there is none.
+    first: u64,
+    end: u64,
+}
+
+/// One queue of one topic.
+#[derive(Debug)]
+pub(crate) struct ConsumeQueue {
+    shared: Arc<Shared>,
+    topic: TopicName,
+    queue_id: u32,
+    /// Used since the clock hand last passed.
+    used: AtomicBool,
+    /// Something stands behind the last unit that is no unit: it must be removed before the first append.
+    suspect: AtomicBool,
+    min: AtomicU64,
+    /// One past the last unit that readers may see.
+    max: AtomicU64,
+    /// The first byte that is not synced.
+    dirty_from: AtomicU64,
+    state: Mutex<State>,
+}
+
+impl ConsumeQueue {
+    pub(super) fn empty(shared: &Arc<Shared>, topic: TopicName, queue_id: u32) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            topic,
+            queue_id,
+            used: AtomicBool::new(false),
+            suspect: AtomicBool::new(false),
+            min: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+            dirty_from: AtomicU64::new(CLEAN),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Finds out what a queue on disk holds, without touching it.
+    pub(super) fn open(
+        shared: &Arc<Shared>,
+        topic: TopicName,
+        queue_id: u32,
+        warnings: &mut Vec<String>,
+    ) -> Result<Arc<Self>> {
+        let queue = Self::empty(shared, topic, queue_id);
+        let dir = queue.dir();
+        let size = shared.options.file_size;
+        let mut found = files::files_in(shared.disk.as_ref(), &dir, warnings)?;
+        // What a crash leaves of a new last file is as good as no file.
+        while found.last().is_some_and(|last| last.len < size) {
+            found.pop();
+        }
+        check_lengths(&found, size, &dir)?;
+        let end = found.last().map_or(0, |last| last.start.saturating_add(size));
+        let row = row_len(&found, size);
+        found.truncate(row);
+        let (Some(first), Some(last)) = (found.first(), found.last()) else { return Ok(queue) };
+        let units = queue.count_units(last.start)?;
+        let max = last.start.saturating_add(units.saturating_mul(UNIT_LEN));
+        let ready_end = max.next_multiple_of(BLOCK).min(last.start.saturating_add(size));
+        {
+            let mut state = queue.state.lock();
+            (state.first, state.end) = (first.start, end);
+            state.ready_end = ready_end;
+        }
+        if end > last.start.saturating_add(size) {
+            warnings.push(format!("a file is missing in the middle of {}", dir.display()));
+            queue.suspect.store(true, Ordering::Relaxed);
+        }
+        queue.min.store(first.start / UNIT_LEN, Ordering::Relaxed);
+        queue.max.store(max / UNIT_LEN, Ordering::Release);
+        Ok(queue)
+    }
+
+    /// Returns the topic.
+    pub(crate) const fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// Returns the number of the queue.
+    pub(crate) const fn queue_id(&self) -> u32 {
+        self.queue_id
+    }
+
+    /// Returns the first offset that exists.
+    pub(crate) fn min_offset(&self) -> QueueOffset {
+        QueueOffset::new(self.min.load(Ordering::Acquire))
+    }
+
+    /// Returns the offset that the next unit will get.
+    pub(crate) fn max_offset(&self) -> QueueOffset {
+        // Ordering: partner of the store in `append_run`; every unit before it is written.
+        QueueOffset::new(self.max.load(Ordering::Acquire))
+    }
+
+    fn dir(&self) -> PathBuf {
+        files::dir_of(&self.shared.options.dir, &self.topic, self.queue_id)
+    }
+
+    fn path(&self, file_start: u64) -> PathBuf {
+        self.dir().join(file_name(file_start))
+    }
+
+    /// Returns where the file starts in which a byte of the queue lies.
+    fn file_of(&self, byte: u64) -> u64 {
+        byte.checked_rem(self.shared.options.file_size).map_or(0, |inside| byte.saturating_sub(inside))
+    }
+
+    /// Counts the units at the beginning of a file, and notes whether anything stands behind them.
+    fn count_units(&self, file_start: u64) -> Result<u64> {
+        let path = self.path(file_start);
+        let total = self.shared.options.file_size / UNIT_LEN;
+        let block_units = BLOCK / UNIT_LEN;
+        let read = |unit: u64, count: u64| {
+            let len = to_usize(count.saturating_mul(UNIT_LEN));
+            self.shared.disk.read_at(&path, unit.saturating_mul(UNIT_LEN), len)
+        };
+        let (mut low, mut high) = (0, total);
+        let first = read(0, block_units)?;
+        let leading = leading_units(&first);
+        if leading < block_units {
+            (low, high) = (leading, leading);
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            if Unit::decode(&read(middle, 1)?).is_some() {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        let behind = read(low, block_units)?;
+        self.suspect.store(behind.iter().any(|byte| *byte != 0), Ordering::Relaxed);
+        Ok(low)
+    }
+
+    /// Has room for `count` more units: blocks, and the next file where this one ends. Cheap when there is room.
+    pub(crate) fn prepare(&self, count: usize) -> Result<()> {
+        let next = self.max.load(Ordering::Relaxed).saturating_mul(UNIT_LEN);
+        let needed = next.saturating_add(to_u64(count).saturating_mul(UNIT_LEN));
+        let mut state = self.state.lock();
+        if needed > state.ready_end {
+            self.make_ready(&mut state, needed)?;
+        }
+        if !state.tail.as_ref().is_some_and(|tail| tail.covers(next)) {
+            self.move_tail(&mut state, next)?;
+        }
+        Ok(())
+    }
+
+    /// Puts real blocks behind everything before `needed`, making files on the way.
+    fn make_ready(&self, state: &mut State, needed: u64) -> Result<()> {
+        let size = self.shared.options.file_size;
+        while state.ready_end < needed {
+            if state.ready_end >= state.end {
+                let start = state.end;
+                self.make_file(start)?;
+                state.end = start.saturating_add(size);
+                state.ready_end = start.saturating_add(BLOCK.min(size));
+                continue;
+            }
+            let file_start = self.file_of(state.ready_end);
+            let have = state.ready_end.saturating_sub(file_start);
+            let step = have.clamp(BLOCK, STEP_MAX);
+            let upto = have.saturating_add(step).next_multiple_of(BLOCK).min(size);
+            self.shared.disk.allocate(&self.path(file_start), have..upto)?;
+            state.ready_end = file_start.saturating_add(upto);
+        }
+        Ok(())
+    }
+
+    fn make_file(&self, start: u64) -> Result<()> {
+        let disk = self.shared.disk.as_ref();
+        let options = &self.shared.options;
+        let path = self.path(start);
+        let dir = self.dir();
+        if disk.metadata(&dir)?.is_none() {
+            let topic_dir = options.dir.join(self.topic.as_str());
+            disk.create_dir(&topic_dir)?;
+            disk.create_dir(&dir)?;
+        }
+        // Two queues may make a file of the same name at the same time.
+        let made = options.temp_dir.join(format!("queue-{}-{}.tmp", self.topic, self.queue_id));
+        let len = options.file_size;
+        create_segment(disk, &options.temp_dir, &made.with_extension("new"), len, BLOCK, Durable::No)?;
+        disk.rename(&made.with_extension("new"), &path)?;
+        self.mark_dirty(start);
+        Ok(())
+    }
+
+    fn map(&self, byte: u64) -> Result<Window> {
+        let size = self.shared.options.file_size;
+        let file_start = self.file_of(byte);
+        let inside = byte.saturating_sub(file_start);
+        let from = inside / WINDOW * WINDOW;
+        let to = from.saturating_add(WINDOW).saturating_add(OVERLAP).min(size);
+        self.shared.maps.take_one();
+        let map = self.shared.disk.map(&self.path(file_start), from..to, Access::Random);
+        if map.is_err() {
+            self.shared.maps.give_back(1);
+        }
+        Ok(Window { start: file_start.saturating_add(from), map: map? })
+    }
+
+    fn move_tail(&self, state: &mut State, byte: u64) -> Result<()> {
+        let window = self.map(byte)?;
+        if state.tail.replace(window).is_some() {
+            self.shared.maps.give_back(1);
+        }
+        Ok(())
+    }
+
+    /// Returns the window in which a unit lies that can be read.
+    fn window(&self, byte: u64) -> Result<Window> {
+        let mut state = self.state.lock();
+        self.used.store(true, Ordering::Relaxed);
+        let State { tail, read, .. } = &*state;
+        if let Some(window) = [tail, read].into_iter().flatten().find(|window| window.covers(byte)) {
+            return Ok(window.clone());
+        }
+        let window = self.map(byte)?;
+        if state.read.replace(window.clone()).is_some() {
+            self.shared.maps.give_back(1);
+        }
+        Ok(window)
+    }
+
+    /// Gives up the maps, unless they have been used since the last time or are in use.
+    pub(super) fn give_up_maps(&self) {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(mut state) = self.state.try_lock() {
+            let taken = [state.tail.take(), state.read.take()];
+            self.shared.maps.give_back(taken.iter().flatten().count());
+        }
+    }
+
+    /// Appends one unit, which readers see when this returns. One writer at a time.
+    pub(crate) fn append(&self, at: QueueOffset, unit: Unit) -> Result<()> {
+        self.append_run(at, &[unit])
+    }
+
+    /// Appends units that follow each other, which readers see all at once. One writer at a time.
+    pub(crate) fn append_run(&self, at: QueueOffset, units: &[Unit]) -> Result<()> {
+        let max = self.max.load(Ordering::Relaxed);
+        if at.get() != max {
+            let what =
+                format!("unit {at} was to follow unit {max} of queue {} of {}", self.queue_id, self.topic);
+            return Err(Error::corrupt(&self.dir(), max.saturating_mul(UNIT_LEN), what));
+        }
+        let from = max.saturating_mul(UNIT_LEN);
+        let mut byte = from;
+        let mut state = self.state.lock();
+        let needed = from.saturating_add(to_u64(units.len()).saturating_mul(UNIT_LEN));
+        if needed > state.ready_end {
+            self.make_ready(&mut state, needed)?;
+        }
+        for unit in units {
+            if !state.tail.as_ref().is_some_and(|tail| tail.covers(byte)) {
+                self.move_tail(&mut state, byte)?;
+            }
+            if let Some(tail) = &state.tail {
+                tail.map.put(to_usize(byte.saturating_sub(tail.start)), &unit.encode())?;
+            }
+            byte = byte.saturating_add(UNIT_LEN);
+        }
+        self.used.store(true, Ordering::Relaxed);
+        self.mark_dirty(from);
+        // Ordering: partner of the load in `max_offset`.
+        self.max.store(max.saturating_add(to_u64(units.len())), Ordering::Release);
+        Ok(())
+    }
+
+    /// Sees to it that a unit stands at its place. For recovery, and for mending what is visible already.
+    pub(crate) fn confirm(&self, at: QueueOffset, unit: Unit) -> Result<Confirmed> {
+        let max = self.max_offset();
+        if at < max {
+            if self.get(at)? == Some(unit) {
+                return Ok(Confirmed::Same);
+            }
+            let byte = at.get().saturating_mul(UNIT_LEN);
+            let window = self.window(byte)?;
+            window.map.put(to_usize(byte.saturating_sub(window.start)), &unit.encode())?;
+            self.mark_dirty(byte);
+            return Ok(Confirmed::Replaced);
+        }
+        if at > max {
+            if !self.has_no_units() {
+                return Ok(Confirmed::Gap);
+            }
+            self.start_at(at)?;
+        }
+        self.append(at, unit)?;
+        Ok(Confirmed::Appended)
+    }
+
+    fn has_no_units(&self) -> bool {
+        let first = self.state.lock().first;
+        self.max.load(Ordering::Relaxed) == first / UNIT_LEN
+    }
+
+    /// Makes an empty queue one whose first message has a number above 0: the places before it in its file are filled.
+    fn start_at(&self, at: QueueOffset) -> Result<()> {
+        self.clear()?;
+        let target = at.get().saturating_mul(UNIT_LEN);
+        let start = self.file_of(target);
+        {
+            let mut state = self.state.lock();
+            (state.first, state.end, state.ready_end) = (start, start, start);
+        }
+        self.max.store(start / UNIT_LEN, Ordering::Release);
+        while self.max_offset() < at {
+            let count = at.since(self.max_offset()).min(1_000);
+            let blanks = vec![Unit::BLANK; to_usize(count)];
+            self.append_run(self.max_offset(), &blanks)?;
+        }
+        self.min.store(at.get(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns the unit at a place, `None` if there is none.
+    pub(crate) fn get(&self, at: QueueOffset) -> Result<Option<Unit>> {
+        let mut units = Vec::with_capacity(1);
+        self.read_raw(at, 1, &mut |unit| units.push(unit))?;
+        Ok(units.pop().flatten())
+    }
+
+    /// Adds up to `count_max` units from a place on, those that readers may see. A place whose unit is damaged gives a
+    /// unit that no record can match.
+    pub(crate) fn read(&self, from: QueueOffset, count_max: usize, out: &mut Vec<Unit>) -> Result<()> {
+        self.read_raw(from, count_max, &mut |unit| out.push(unit.unwrap_or(Unit::BLANK)))
+    }
+
+    fn read_raw(
+        &self,
+        from: QueueOffset,
+        count_max: usize,
+        each: &mut dyn FnMut(Option<Unit>),
+    ) -> Result<()> {
+        let first = self.state.lock().first;
+        let mut byte = from.get().saturating_mul(UNIT_LEN);
+        if byte < first {
+            return Ok(());
+        }
+        let wanted = to_u64(count_max).saturating_mul(UNIT_LEN);
+        let end = byte.saturating_add(wanted).min(self.max_offset().get().saturating_mul(UNIT_LEN));
+        while byte < end {
+            let window = self.window(byte)?;
+            let stop = end
+                .min(window.start.saturating_add(WINDOW))
+                .min(self.file_of(byte).saturating_add(self.shared.options.file_size));
+            let whole = stop.saturating_sub(byte).next_multiple_of(UNIT_LEN);
+            let position = to_usize(byte.saturating_sub(window.start));
+            let bytes =
+                window.map.bytes(position..position.saturating_add(to_usize(whole))).unwrap_or_default();
+            if bytes.is_empty() {
+                return Err(Error::corrupt(window.map.path(), byte, "a unit lies outside the mapped window"));
+            }
+            bytes.chunks_exact(UNIT_BYTES).for_each(|bytes| each(Unit::decode(bytes)));
+            byte = byte.saturating_add(whole);
+        }
+        Ok(())
+    }
+
+    /// Returns the last unit and its place.
+    pub(crate) fn last(&self) -> Result<Option<(QueueOffset, Unit)>> {
+        let Some(last) = self.max_offset().get().checked_sub(1) else { return Ok(None) };
+        let at = QueueOffset::new(last);
+        Ok(self.get(at)?.filter(|unit| !unit.is_blank()).map(|unit| (at, unit)))
+    }
+
+    /// Returns the first place whose unit the predicate accepts, the end if it accepts none. The predicate must accept
+    /// everything behind what it accepts.
+    pub(crate) fn first_at_or_after(
+        &self,
+        mut accepts: impl FnMut(Unit) -> Result<bool>,
+    ) -> Result<QueueOffset> {
+        self.partition(self.min_offset().get(), |unit| {
+            unit.map_or(Ok(true), &mut accepts).map(|accepted| !accepted)
+        })
+    }
+
+    /// Returns the first place from `low` on whose unit the predicate does not accept.
+    fn partition(
+        &self,
+        low: u64,
+        mut accepts: impl FnMut(Option<Unit>) -> Result<bool>,
+    ) -> Result<QueueOffset> {
+        let (mut low, mut high) = (low, self.max_offset().get());
+        while low < high {
+            let middle = low.midpoint(high);
+            if accepts(self.get(QueueOffset::new(middle))?)? {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(QueueOffset::new(low))
+    }
+
+    /// Keeps only the units of records before `limit`, and makes everything behind them zeros. Returns how many went.
+    pub(crate) fn cut_from(&self, limit: PhysicalOffset) -> Result<u64> {
+        let max = self.max_offset();
+        let keeps =
+            |unit: Option<Unit>| unit.is_some_and(|unit| unit.is_blank() || unit.physical_offset < limit);
+        let last_stays = match max.get().checked_sub(1).map(QueueOffset::new) {
+            Some(last) if max.get().saturating_mul(UNIT_LEN) > self.state.lock().first => {
+                keeps(self.get(last)?)
+            }
+            _ => true,
+        };
+        if last_stays && !self.suspect.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        let first = self.state.lock().first / UNIT_LEN;
+        let kept = if last_stays { max } else { self.partition(first, |unit| Ok(keeps(unit)))? };
+        self.cut_at(kept.get().saturating_mul(UNIT_LEN))?;
+        Ok(max.since(kept))
+    }
+
+    /// Drops every byte from a place on.
+    fn cut_at(&self, byte: u64) -> Result<()> {
+        let disk = self.shared.disk.as_ref();
+        let size = self.shared.options.file_size;
+        let mut state = self.state.lock();
+        let taken = [state.tail.take(), state.read.take()];
+        self.shared.maps.give_back(taken.iter().flatten().count());
+        self.max.store(byte / UNIT_LEN, Ordering::Release);
+        self.min.fetch_min(byte / UNIT_LEN, Ordering::AcqRel);
+        let file_start = self.file_of(byte);
+        let mut beyond = if byte == file_start && byte > state.first {
+            file_start
+        } else {
+            file_start.saturating_add(size)
+        };
+        let keep_end = beyond;
+        while beyond < state.end {
+            disk.remove_file(&self.path(beyond))?;
+            beyond = beyond.saturating_add(size);
+        }
+        state.end = keep_end.min(state.end);
+        state.ready_end = byte;
+        if file_start < state.end {
+            let inside = byte.saturating_sub(file_start);
+            disk.punch(&self.path(file_start), inside..size)?;
+            state.ready_end = file_start.saturating_add(inside.next_multiple_of(BLOCK).min(size));
+        }
+        self.suspect.store(false, Ordering::Relaxed);
+        self.mark_dirty(byte.saturating_sub(1));
+        Ok(())
+    }
+
+    /// Removes all units and files: the queue is as if it had never been.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let disk = self.shared.disk.as_ref();
+        let mut state = self.state.lock();
+        let taken = [state.tail.take(), state.read.take()];
+        self.shared.maps.give_back(taken.iter().flatten().count());
+        let mut start = state.first;
+        while start < state.end {
+            disk.remove_file(&self.path(start))?;
+            start = start.saturating_add(self.shared.options.file_size);
+        }
+        *state = State::default();
+        self.min.store(0, Ordering::Release);
+        self.max.store(0, Ordering::Release);
+        self.suspect.store(false, Ordering::Relaxed);
+        self.mark_dirty(0);
+        Ok(())
+    }
+
+    /// Moves the first offset to the first message that the log still holds; to the end if it holds none.
+    pub(crate) fn raise_min(&self, log_min: PhysicalOffset) -> Result<()> {
+        let first = self.state.lock().first / UNIT_LEN;
+        let gone =
+            |unit: Option<Unit>| unit.is_some_and(|unit| unit.is_blank() || unit.physical_offset < log_min);
+        let min = match self.get(QueueOffset::new(first))? {
+            unit if gone(unit) => self.partition(first, |unit| Ok(gone(unit)))?,
+            _ => QueueOffset::new(first),
+        };
+        self.min.store(min.get(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Tells whether units are not synced yet.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty_from.load(Ordering::Relaxed) != CLEAN
+    }
+
+    pub(super) fn take_dirty(&self) -> u64 {
+        self.dirty_from.swap(CLEAN, Ordering::AcqRel)
+    }
+
+    pub(super) fn mark_dirty(&self, from: u64) {
+        if self.dirty_from.load(Ordering::Relaxed) > from {
+            self.dirty_from.fetch_min(from, Ordering::AcqRel);
+        }
+    }
+
+    /// Gets the changed files of this queue to disk, and their names.
+    pub(super) fn sync(&self) -> Result<()> {
+        let from = self.take_dirty();
+        let result = self.sync_from(from);
+        if result.is_err() {
+            self.mark_dirty(from);
+        }
+        result
+    }
+
+    fn sync_from(&self, from: u64) -> Result<()> {
+        let disk = self.shared.disk.as_ref();
+        let (first, end) = {
+            let state = self.state.lock();
+            (state.first, state.end)
+        };
+        let mut start = self.file_of(from).max(first);
+        let written = self.max_offset().get().saturating_mul(UNIT_LEN).max(from);
+        while start < end && start <= written {
+            disk.sync_file(&self.path(start))?;
+            start = start.saturating_add(self.shared.options.file_size);
+        }
+        let dir = self.dir();
+        if disk.metadata(&dir)?.is_some() {
+            disk.sync_dir(&dir)?;
+            disk.sync_dir(&self.shared.options.dir.join(self.topic.as_str()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that the files of a queue have one length.
+fn check_lengths(found: &[FoundFile], size: u64, dir: &std::path::Path) -> Result<()> {
+    let Some(wrong) = found.iter().find(|file| file.len != size) else { return Ok(()) };
+    let what = format!("has {} bytes where the queue's files have {size}", wrong.len);
+    Err(Error::corrupt(&dir.join(file_name(wrong.start)), wrong.len.min(size), what))
+}
+
+/// Returns how many files from the first one on follow each other without a hole.
+fn row_len(found: &[FoundFile], size: u64) -> usize {
+    let aligned = found.first().is_some_and(|first| first.start.is_multiple_of(size));
+    let pairs = found.iter().zip(found.iter().skip(1));
+    let following = pairs.take_while(|(file, next)| next.start == file.start.saturating_add(size)).count();
+    if aligned { following.saturating_add(1) } else { 0 }
+}
+
+/// Counts the units at the beginning of some bytes.
+fn leading_units(bytes: &[u8]) -> u64 {
+    to_u64(bytes.chunks_exact(UNIT_BYTES).take_while(|unit| Unit::decode(unit).is_some()).count())
+}
