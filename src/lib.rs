@@ -21,8 +21,11 @@ compile_error!(
      full disk is an error and a second process is refused; Windows has neither in the form that its guarantees rest on"
 );
 
+mod broker;
 mod clock;
+mod commitlog;
 mod config;
+mod consumequeue;
 mod error;
 mod filter;
 mod index;
@@ -31,7 +34,9 @@ mod storage;
 mod sync;
 mod types;
 
+pub use broker::{Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress, RecoveryReport};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use commitlog::MessageView;
 pub use config::{
     AutoCreate, Background, FileSizes, FlushPolicy, OnMissingOffsets, Permission, RecordChecksum,
     RecoveryMode, TopicConfig,

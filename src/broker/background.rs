@@ -1,0 +1,175 @@
+//! What happens without being asked, and who does it?
+//!
+//! Three kinds of work, each a step that a thread drives in production and a test drives by hand: flushing and
+//! persisting, allocating ahead of the writer, and indexing. Threads are told by a channel that holds one command: if
+//! it is full, the work that it asks for has not begun yet, and one command is enough.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::Broker;
+use crate::config::Background;
+use crate::error::{Error, Result};
+use crate::sync::{AtomicBool, Mutex, Ordering};
+
+/// The allocator comes when fewer bytes than this are ready for the writer.
+const AHEAD_MIN: u64 = 8 << 20;
+/// Bytes that one round of the allocator touches, so that the writer finds pages and not holes.
+const POPULATE_STEP: u64 = 16 << 20;
+/// The indexer comes when it lags so many bytes behind; else with every flush.
+const INDEX_LAG: u64 = 1 << 20;
+/// How often the allocator looks whether a full disk has space again.
+const SPACE_CHECK: Duration = Duration::from_secs(1);
+
+/// The threads of a broker, and the channels by which they are told.
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    channels: Mutex<Option<Channels>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    allocator_called: AtomicBool,
+    indexer_called: AtomicBool,
+    flusher_called: AtomicBool,
+}
+
+#[derive(Debug, Clone)]
+struct Channels {
+    flush: Sender<()>,
+    allocate: Sender<()>,
+    index: Sender<()>,
+}
+
+impl Workers {
+    /// Starts the threads, unless the store is driven by hand or only read.
+    pub(super) fn start(broker: &Arc<Broker>) -> Result<()> {
+        if broker.config.background == Background::Manual || broker.disk.is_private() {
+            return Ok(());
+        }
+        let (flush, flush_commands) = bounded(1);
+        let (allocate, allocate_commands) = bounded(1);
+        let (index, index_commands) = bounded(1);
+        let spawn = |name, commands: Receiver<()>, interval, step: fn(&Broker)| {
+            let broker = Arc::clone(broker);
+            let thread = std::thread::Builder::new().name(format!("pocketmq-{name}"));
+            thread
+                .spawn(move || run(&broker, &commands, interval, step))
+                .map_err(|error| Error::io("start a thread for", &broker_path(name), error))
+        };
+        let interval = broker.config.flush_interval;
+        let threads = vec![
+            spawn("flush", flush_commands, interval, Broker::flush_in_background)?,
+            spawn("allocate", allocate_commands, SPACE_CHECK, Broker::allocate_in_background)?,
+            spawn("index", index_commands, interval, Broker::index_in_background)?,
+        ];
+        *broker.workers.threads.lock() = threads;
+        *broker.workers.channels.lock() = Some(Channels { flush, allocate, index });
+        Ok(())
+    }
+
+    /// Ends the threads and waits for what they are doing.
+    pub(super) fn stop(&self) {
+        drop(self.channels.lock().take());
+        for thread in self.threads.lock().drain(..) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+
+    fn call(&self, called: &AtomicBool, channel: impl Fn(&Channels) -> &Sender<()>) {
+        if !called.swap(true, Ordering::Relaxed)
+            && let Some(channels) = &*self.channels.lock()
+        {
+            // Full: a command waits already. Closed: the store is closing.
+            let _ = channel(channels).try_send(());
+        }
+    }
+}
+
+fn broker_path(name: &str) -> std::path::PathBuf {
+    std::path::PathBuf::from(format!("pocketmq-{name}"))
+}
+
+fn run(broker: &Broker, commands: &Receiver<()>, interval: Duration, step: fn(&Broker)) {
+    while !matches!(commands.recv_timeout(interval), Err(RecvTimeoutError::Disconnected)) {
+        step(broker);
+    }
+}
+
+impl Broker {
+    /// Calls the threads whose work an append has made due. Costs two comparisons when nothing is.
+    pub(super) fn kick_background(&self, end: u64, room: u64) {
+        if room < AHEAD_MIN {
+            self.workers.call(&self.workers.allocator_called, |channels| &channels.allocate);
+        }
+        if end.saturating_sub(self.index.end().get()) > INDEX_LAG {
+            self.workers.call(&self.workers.indexer_called, |channels| &channels.index);
+        }
+    }
+
+    /// Calls the flusher.
+    pub(super) fn kick_flush(&self) {
+        self.workers.call(&self.workers.flusher_called, |channels| &channels.flush);
+    }
+
+    fn flush_in_background(&self) {
+        self.workers.flusher_called.store(false, Ordering::Relaxed);
+        // A failed flush is remembered by the log and told to every sender; a failed persist by `troubles`.
+        let _ = self.flush_step();
+    }
+
+    fn allocate_in_background(&self) {
+        self.workers.allocator_called.store(false, Ordering::Relaxed);
+        if let Err(Error::StoreFull(_)) = self.allocate_step() {
+            self.full.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn index_in_background(&self) {
+        self.workers.indexer_called.store(false, Ordering::Relaxed);
+        let _ = self.index_to(self.dispatched());
+    }
+
+    /// Does everything that is due: for a store without threads.
+    pub(crate) fn step(&self) -> Result<()> {
+        self.check_open()?;
+        self.allocate_step()?;
+        self.index_in_background();
+        self.flush_step()
+    }
+
+    /// Flushes the log, and persists positions and the checkpoint when that is due.
+    fn flush_step(&self) -> Result<()> {
+        self.flush_and_dispatch()?;
+        let now = i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+        let due = i64::try_from(self.config.persist_interval.as_millis()).unwrap_or(i64::MAX);
+        if now.saturating_sub(self.persisted_at.load(Ordering::Relaxed)) < due {
+            return Ok(());
+        }
+        self.persisted_at.store(now, Ordering::Relaxed);
+        self.checkpoint_now(false)
+    }
+
+    /// Has blocks and pages ready for the writer, and the next file when this one is half full.
+    fn allocate_step(&self) -> Result<()> {
+        let (file, position) = {
+            let state = self.put_state.lock();
+            let file = Arc::clone(state.appender.file());
+            let position = state.appender.end().saturating_sub(file.start());
+            (file, position)
+        };
+        let len = crate::types::to_u64(file.map().len());
+        let wanted = position.saturating_add(POPULATE_STEP).min(len);
+        let before = file.allocated();
+        if before.saturating_sub(position) < AHEAD_MIN && before < len && position > 0 {
+            self.log.files().allocate(&file, wanted.min(before.saturating_mul(2).max(1)).max(before))?;
+            let populated = crate::types::to_usize(before)..crate::types::to_usize(file.allocated());
+            file.map().populate(populated)?;
+        }
+        if position > len / 2 {
+            self.log.files().make_ahead()?;
+        }
+        Ok(())
+    }
+}

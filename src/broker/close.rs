@@ -1,0 +1,111 @@
+//! How does everything get to disk: every few seconds, on demand, and at the end?
+
+use super::Broker;
+use super::queue_ends::QueueEnds;
+use crate::error::Result;
+use crate::sync::Ordering;
+
+impl Broker {
+    /// Gets everything to disk now: the log, the queues, the index, positions and topics. Blocks for it.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_open()?;
+        self.flush_and_dispatch()?;
+        self.checkpoint_now(true)
+    }
+
+    /// Writes down how far everything is on disk. What failed among the derived data is noted and does not stop the
+    /// rest; its own mark then stays where it is (contract D6).
+    pub(super) fn checkpoint_now(&self, strict: bool) -> Result<()> {
+        let (dispatched, millis) = {
+            let state = self.put_state.lock();
+            (self.dispatched().get(), state.appender.store_millis())
+        };
+        let flushed = self.flush_log()?.get();
+        let mut troubles = Vec::new();
+        let queues = self.queues.sync();
+        let index = self.index.sync();
+        let topics = self.topics.save();
+        let positions = self.persist_positions();
+        let parts = [
+            ("queues", queues.as_ref().err()),
+            ("index", index.as_ref().err()),
+            ("topics", topics.as_ref().err()),
+            ("positions", positions.as_ref().err()),
+        ];
+        troubles
+            .extend(parts.iter().filter_map(|(part, error)| error.map(|error| format!("{part}: {error}"))));
+        *self.troubles.lock() = troubles;
+        self.watermark.update(|durable| {
+            if queues.is_ok() {
+                durable.queues = durable.queues.max(dispatched.min(flushed));
+            }
+            if let Ok(end) = &index {
+                durable.index = durable.index.max(end.get().min(flushed));
+            }
+        })?;
+        self.watermark.sync()?;
+        let queues_millis = if queues.is_ok() { millis } else { 0 };
+        self.checkpoint.store(millis, queues_millis, self.index.last_full_end_millis())?;
+        if strict {
+            queues?;
+            topics?;
+            positions?;
+        }
+        Ok(())
+    }
+
+    fn persist_positions(&self) -> Result<()> {
+        let written = self.positions.persist(|crc| self.owner.announce(crc))?;
+        if written { self.owner.claim() } else { Ok(()) }
+    }
+
+    /// Closes the broker in the order of the contract (D17): a close that fails anywhere leaves `abort`, so that the
+    /// next opening looks at everything. Closing twice is no error.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.workers.stop();
+        let result = self.write_everything();
+        self.wake_all();
+        drop(self.lock.lock().take());
+        result
+    }
+
+    fn write_everything(&self) -> Result<()> {
+        if self.disk.is_private() {
+            return Ok(());
+        }
+        self.flush_and_dispatch()?;
+        // A lagging index is made again by the next opening; it is no reason to stop.
+        let _ = self.index_to(self.dispatched());
+        self.checkpoint_now(true)?;
+        QueueEnds::save(&self.queues, self.disk.as_ref(), &self.folder.own())?;
+        self.log.files().drop_ahead()?;
+        let abort = self.folder.root.join("abort");
+        if self.disk.metadata(&abort)?.is_some() {
+            self.disk.remove_file(&abort)?;
+        }
+        self.disk.sync_dir(&self.folder.root)
+    }
+
+    /// Stops as the death of the process would: nothing is flushed, nothing is written down.
+    pub(crate) fn kill(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.workers.stop();
+        self.wake_all();
+        drop(self.lock.lock().take());
+    }
+
+    /// Wakes everybody who waits for messages, so that they see that the store is closed.
+    fn wake_all(&self) {
+        for topic in self.topics.all() {
+            topic.notify();
+        }
+    }
+
+    /// Tells whether the broker takes and gives messages.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,184 @@
+//! How do the queues and the index learn what is in the log?
+//!
+//! Under async flush the sender writes its queue unit itself. In every other case the units come from here: under
+//! sync flush after each flush, after a failure, and at opening. The index always learns from the log, a little
+//! later, and a query that comes before lets it catch up first.
+
+use std::sync::Arc;
+
+use super::{Broker, TopicOfBroker};
+use crate::commitlog::{Cursor, Found};
+use crate::config::FlushPolicy;
+use crate::consumequeue::Unit;
+use crate::error::{Error, Result};
+use crate::index::key_hash;
+use crate::message::properties::name;
+use crate::message::record::Record;
+use crate::message::sys_flag::TransactionKind;
+use crate::message::tags::tags_code;
+use crate::sync::Ordering;
+use crate::types::{PhysicalOffset, QueueOffset, TopicName};
+
+/// RocketMQ's delay levels 1 to 18, in milliseconds (`messageDelayLevel`).
+const DELAY_LEVELS_MILLIS: [i64; 18] = [
+    1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000,
+    540_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
+];
+
+/// The topic in which RocketMQ keeps delayed messages.
+const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+
+/// Returns the queue unit of a record, `None` for one that no queue lists.
+pub(super) fn unit_of(at: PhysicalOffset, record: &Record<'_>) -> Option<Unit> {
+    let listed = matches!(record.sys_flag().transaction(), TransactionKind::None | TransactionKind::Commit);
+    let code = delivery_millis(record).unwrap_or_else(|| tags_code(record.tag()));
+    listed.then(|| Unit { physical_offset: at, size: record.size(), tags_code: code })
+}
+
+/// Returns when a delayed message is due, which is what its queue unit says in place of the tag.
+fn delivery_millis(record: &Record<'_>) -> Option<i64> {
+    if record.topic_bytes() != SCHEDULE_TOPIC.as_bytes() {
+        return None;
+    }
+    let level: usize = record.properties().get(name::DELAY)?.parse().ok()?;
+    let index = level.min(DELAY_LEVELS_MILLIS.len()).checked_sub(1)?;
+    DELAY_LEVELS_MILLIS.get(index).map(|delay| record.store_millis().saturating_add(*delay))
+}
+
+/// Returns the topic of a record, if it is one that may exist.
+pub(super) fn topic_of(record: &Record<'_>) -> Option<TopicName> {
+    TopicName::new(record.topic()).ok()
+}
+
+impl Broker {
+    /// Writes the queue units of everything in the log before `limit`, and wakes who waits for it.
+    pub(super) fn dispatch_to(&self, limit: PhysicalOffset) -> Result<()> {
+        // Under async flush senders write units too, under the put lock.
+        let _senders = (self.config.flush == FlushPolicy::Async).then(|| self.put_state.lock());
+        let mut cursor = self.dispatch_cursor.lock();
+        cursor.jump(self.dispatched());
+        let mut last: Option<Arc<TopicOfBroker>> = None;
+        let result = loop {
+            match cursor.next(&self.log, limit) {
+                Found::Record(at, record) => {
+                    let topic = match self.dispatch_record(at, &record) {
+                        Ok(topic) => topic,
+                        Err(error) => break Err(error),
+                    };
+                    if let Some(topic) = topic
+                        && let Some(done) = last.replace(topic)
+                    {
+                        done.notify();
+                    }
+                    self.dispatched
+                        .store(at.get().saturating_add(u64::from(record.size())), Ordering::Release);
+                }
+                Found::End(at) => {
+                    self.dispatched.store(at.get(), Ordering::Release);
+                    break Ok(());
+                }
+                Found::Damage(at, what) => break Err(Error::corrupt(self.log.dir(), at.get(), what)),
+            }
+        };
+        if let Some(topic) = last {
+            topic.notify();
+        }
+        result
+    }
+
+    /// Writes the unit of one record, unless its queue has it.
+    fn dispatch_record(&self, at: PhysicalOffset, record: &Record<'_>) -> Result<Option<Arc<TopicOfBroker>>> {
+        let (Some(unit), Some(name)) = (unit_of(at, record), topic_of(record)) else { return Ok(None) };
+        let Some(topic) = self.topics.get(name.as_str()) else { return Ok(None) };
+        let slot = self.slot(&topic, record.queue_id())?;
+        if record.queue_offset() == slot.queue.max_offset() {
+            slot.queue.prepare(1)?;
+            slot.queue.append(record.queue_offset(), unit)?;
+        }
+        Ok(Some(topic))
+    }
+
+    /// Flushes the log and writes the queue units of what is on disk then. Returns up to where both hold.
+    pub(super) fn flush_and_dispatch(&self) -> Result<PhysicalOffset> {
+        let flushed = self.flush_log()?;
+        if self.config.flush == FlushPolicy::Sync && self.dispatched() < flushed {
+            self.dispatch_to(flushed)?;
+        }
+        Ok(flushed)
+    }
+
+    /// Flushes the log and notes how far.
+    pub(super) fn flush_log(&self) -> Result<PhysicalOffset> {
+        let flushed = self.log.flush()?;
+        self.watermark.update(|durable| durable.log = durable.log.max(flushed.get()))?;
+        Ok(flushed)
+    }
+
+    /// Puts the keys of everything visible into the index.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the disk says. The index then stays behind and queries look into the log instead (contract D6).
+    pub(super) fn index_to(&self, limit: PhysicalOffset) -> Result<()> {
+        let mut cursor = self.index_cursor.lock();
+        let result = self.index_from(&mut cursor, limit);
+        self.index_failed.store(result.is_err(), Ordering::Release);
+        result
+    }
+
+    fn index_from(&self, cursor: &mut Cursor, limit: PhysicalOffset) -> Result<()> {
+        cursor.jump(self.index.end().max(self.log.start()));
+        let mut hashes = Vec::new();
+        loop {
+            match cursor.next(&self.log, limit) {
+                Found::Record(at, record) => {
+                    hashes_of(&record, &mut hashes);
+                    if !hashes.is_empty() {
+                        self.index.put(at, record.store_millis(), &hashes)?;
+                    }
+                    self.index
+                        .advance_to(PhysicalOffset::new(at.get().saturating_add(u64::from(record.size()))));
+                }
+                Found::End(at) => {
+                    self.index.advance_to(at);
+                    return Ok(());
+                }
+                Found::Damage(at, what) => return Err(Error::corrupt(self.log.dir(), at.get(), what)),
+            }
+        }
+    }
+
+    /// Rewrites the units of one queue that are wrong, from the log. Writers may go on meanwhile: what is visible is
+    /// only ever replaced by what should have been there.
+    pub(super) fn heal_queue(&self, topic: &TopicName, queue_id: u32) -> Result<u64> {
+        let Some(queue) = self.queues.get(topic, queue_id) else { return Ok(0) };
+        let limit = self.dispatched();
+        let mut cursor = Cursor::new(self.log.start());
+        let mut healed = 0_u64;
+        loop {
+            match cursor.next(&self.log, limit) {
+                Found::Record(at, record) => {
+                    let ours =
+                        record.queue_id() == queue_id && record.topic_bytes() == topic.as_str().as_bytes();
+                    let listed: QueueOffset = record.queue_offset();
+                    if let Some(unit) = unit_of(at, &record).filter(|_| ours && listed < queue.max_offset())
+                        && queue.get(listed)? != Some(unit)
+                    {
+                        queue.confirm(listed, unit)?;
+                        healed = healed.saturating_add(1);
+                    }
+                }
+                Found::End(_) | Found::Damage(..) => return Ok(healed),
+            }
+        }
+    }
+}
+
+/// Collects the hashes of everything under which a record can be found.
+pub(super) fn hashes_of(record: &Record<'_>, hashes: &mut Vec<u32>) {
+    hashes.clear();
+    if record.sys_flag().transaction() == TransactionKind::Rollback {
+        return;
+    }
+    hashes.extend(record.index_keys().map(|key| key_hash(record.topic(), key)));
+}

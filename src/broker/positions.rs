@@ -1,0 +1,294 @@
+//! How far has each consumer group come, and how does that survive the death of the process?
+//!
+//! Every committed position is a cell in a mapped file of ours, so a commit is one store into memory that outlives
+//! the process (contract D10), and RocketMQ's `consumerOffset.json` is written from it every few seconds.
+//! `pocketmq/positions` starts with 64 bytes, the first eight of which are `PMQPOS01`. Then come entries:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 4 | length of the entry, a multiple of 8; 0 ends the file; written last |
+//! | 4 | CRC-32 of everything from the queue number to the end of the group's name |
+//! | 8 | the position: the next queue offset to consume |
+//! | 4 | queue number |
+//! | 2 | length of the topic's name |
+//! | 2 | length of the group's name |
+//! | n | topic, group, zeros up to the length |
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::positions_json::PositionsJson;
+use crate::error::{Error, Result};
+use crate::storage::{Access, Disk, Durable, MappedFile, create_segment};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::types::{GroupName, QueueOffset, TopicName, to_u64, to_usize};
+
+const MAGIC: [u8; 8] = *b"PMQPOS01";
+/// The name of the file while it is being written.
+const NEW: &str = "positions.new";
+const HEADER_LEN: usize = 64;
+/// Bytes of an entry before the names.
+const ENTRY_HEAD: usize = 24;
+const FILE_LEN_MIN: u64 = 64 << 10;
+/// The longest file that is believed.
+const FILE_LEN_MAX: u64 = 4 << 30;
+
+/// Whose position in which queue.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PositionKey {
+    /// The topic.
+    pub(crate) topic: TopicName,
+    /// The consumer group.
+    pub(crate) group: GroupName,
+    /// The queue.
+    pub(crate) queue_id: u32,
+}
+
+/// One committed position.
+#[derive(Debug)]
+pub(crate) struct Position {
+    value: AtomicU64,
+    /// Where its cell lies in the file.
+    place: AtomicU64,
+}
+
+impl Position {
+    /// Returns the next queue offset to consume.
+    pub(crate) fn get(&self) -> QueueOffset {
+        QueueOffset::new(self.value.load(Ordering::Acquire))
+    }
+}
+
+#[derive(Debug)]
+struct File {
+    map: Arc<MappedFile>,
+    end: usize,
+}
+
+/// All committed positions of one broker.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    disk: Arc<dyn Disk>,
+    own: PathBuf,
+    table: RwLock<HashMap<PositionKey, Arc<Position>>>,
+    file: RwLock<File>,
+    json: Mutex<PositionsJson>,
+    dirty: AtomicBool,
+}
+
+impl Positions {
+    /// Reads what the file of positions says, without touching it. Whether to believe it is the caller's decision.
+    pub(crate) fn peek(disk: &dyn Disk, own: &Path) -> Result<Vec<(PositionKey, QueueOffset)>> {
+        let path = own.join("positions");
+        match disk.metadata(&path)? {
+            Some(found) if (to_u64(HEADER_LEN)..=FILE_LEN_MAX).contains(&found.len) => {
+                Ok(read_entries(disk.map(&path, 0..found.len, Access::Random)?.as_ref()))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Starts with these positions, in a new file in place of the old one. Durable on return.
+    pub(crate) fn create(
+        disk: &Arc<dyn Disk>,
+        own: PathBuf,
+        json: PositionsJson,
+        entries: Vec<(PositionKey, QueueOffset)>,
+    ) -> Result<Self> {
+        let table = entries.into_iter().map(|(key, offset)| {
+            (key, Arc::new(Position { value: AtomicU64::new(offset.get()), place: AtomicU64::new(0) }))
+        });
+        let table: HashMap<_, _> = table.collect();
+        let file = RwLock::new(write_file(disk.as_ref(), &own, &table)?);
+        disk.sync_dir(&own)?;
+        let disk = Arc::clone(disk);
+        let (table, json, dirty) = (RwLock::new(table), Mutex::new(json), AtomicBool::new(true));
+        Ok(Self { disk, own, table, file, json, dirty })
+    }
+
+    /// Returns a committed position.
+    pub(crate) fn get(&self, key: &PositionKey) -> Option<Arc<Position>> {
+        self.table.read().get(key).cloned()
+    }
+
+    /// Returns a position, made with the value `first` where the group has none yet.
+    pub(crate) fn position(&self, key: &PositionKey, first: QueueOffset) -> Result<Arc<Position>> {
+        if let Some(known) = self.get(key) {
+            return Ok(known);
+        }
+        let mut table = self.table.write();
+        if let Some(known) = table.get(key) {
+            return Ok(Arc::clone(known));
+        }
+        let place = self.append(key, first)?;
+        let new = Arc::new(Position { value: AtomicU64::new(first.get()), place: AtomicU64::new(place) });
+        table.insert(key.clone(), Arc::clone(&new));
+        self.dirty.store(true, Ordering::Release);
+        Ok(new)
+    }
+
+    /// Stores a position. It survives the death of the process when this returns, and power loss after the next
+    /// persist.
+    pub(crate) fn commit(&self, position: &Position, next: QueueOffset) -> Result<()> {
+        let file = self.file.read();
+        position.value.store(next.get(), Ordering::Release);
+        file.map.store_u64(to_usize(position.place.load(Ordering::Relaxed)), next.get())?;
+        self.dirty.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Returns everything, by topic, group and queue.
+    pub(crate) fn all(&self) -> Vec<(PositionKey, QueueOffset)> {
+        let table = self.table.read();
+        let mut all: Vec<_> = table.iter().map(|(key, position)| (key.clone(), position.get())).collect();
+        all.sort();
+        all
+    }
+
+    /// Forgets the positions in one topic.
+    pub(crate) fn remove_topic(&self, topic: &TopicName) -> Result<()> {
+        let mut table = self.table.write();
+        table.retain(|key, _| key.topic != *topic);
+        self.dirty.store(true, Ordering::Release);
+        let mut file = self.file.write();
+        *file = write_file(self.disk.as_ref(), &self.own, &table)?;
+        self.disk.sync_dir(&self.own)
+    }
+
+    /// Syncs the file of positions.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let file = self.file.read();
+        file.map.sync(0..file.end)
+    }
+
+    /// Writes `consumerOffset.json` if positions have changed. `announce` is told the CRC of the new file before it
+    /// replaces the old one. Durable on return.
+    pub(crate) fn persist(&self, announce: impl FnOnce(u32) -> Result<()>) -> Result<bool> {
+        if !self.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(false);
+        }
+        // The mapped file is never older on disk than the other one, so it may win whenever it is ours.
+        let written = self.sync().and_then(|()| self.json.lock().save(&self.all(), announce));
+        if let Err(error) = written {
+            self.dirty.store(true, Ordering::Release);
+            return Err(Error::OffsetNotPersisted(error.to_string().into()));
+        }
+        Ok(true)
+    }
+
+    /// Adds an entry to the file, making the file larger where it is full. Returns the place of the cell.
+    fn append(&self, key: &PositionKey, offset: QueueOffset) -> Result<u64> {
+        let entry = encode(key, offset);
+        let mut file = self.file.write();
+        if file.end.saturating_add(entry.len()).saturating_add(8) > file.map.len() {
+            self.grow(&mut file)?;
+        }
+        put_entry(&mut file, &entry)
+    }
+
+    /// Replaces the file by one twice as long. The cells keep their places.
+    fn grow(&self, file: &mut File) -> Result<()> {
+        let len = to_u64(file.map.len()).saturating_mul(2);
+        let mut larger = create(self.disk.as_ref(), &self.own, len)?;
+        let old = file.map.bytes(HEADER_LEN..file.end).unwrap_or_default();
+        larger.map.put(HEADER_LEN, old)?;
+        larger.end = file.end;
+        larger.map.sync(0..larger.end)?;
+        self.disk.rename(&self.own.join(NEW), &self.own.join("positions"))?;
+        self.disk.sync_dir(&self.own)?;
+        *file = larger;
+        Ok(())
+    }
+}
+
+/// Writes the file anew from a table, and tells every position where its cell lies.
+fn write_file(disk: &dyn Disk, own: &Path, table: &HashMap<PositionKey, Arc<Position>>) -> Result<File> {
+    let needed = table.iter().map(|(key, position)| encode(key, position.get()).len()).sum::<usize>();
+    let needed = to_u64(needed.saturating_add(HEADER_LEN).saturating_add(8));
+    let mut file = create(disk, own, needed.next_power_of_two().max(FILE_LEN_MIN))?;
+    for (key, position) in table {
+        let place = put_entry(&mut file, &encode(key, position.get()))?;
+        position.place.store(place, Ordering::Relaxed);
+    }
+    file.map.sync(0..file.end)?;
+    disk.rename(&own.join(NEW), &own.join("positions"))?;
+    Ok(file)
+}
+
+/// Makes an empty file of positions beside the old one, which it replaces once it is filled and renamed.
+fn create(disk: &dyn Disk, own: &Path, len: u64) -> Result<File> {
+    let made = own.join(NEW);
+    if disk.metadata(&made)?.is_some() {
+        disk.remove_file(&made)?;
+    }
+    create_segment(disk, own, &made, len, len, Durable::No)?;
+    let map = disk.map(&made, 0..len, Access::Random)?;
+    map.put(0, &MAGIC)?;
+    Ok(File { map, end: HEADER_LEN })
+}
+
+/// Writes an entry: the length last, so that a process that dies in between leaves no half entry.
+fn put_entry(file: &mut File, entry: &[u8]) -> Result<u64> {
+    let at = file.end;
+    file.map.put(at.saturating_add(4), entry.get(4..).unwrap_or_default())?;
+    file.map.store_u32(at, u32::try_from(entry.len()).unwrap_or(0))?;
+    file.end = at.saturating_add(entry.len());
+    Ok(to_u64(at.saturating_add(8)))
+}
+
+fn encode(key: &PositionKey, offset: QueueOffset) -> Vec<u8> {
+    let (topic, group) = (key.topic.as_str().as_bytes(), key.group.as_str().as_bytes());
+    let mut named = key.queue_id.to_be_bytes().to_vec();
+    for name in [topic, group] {
+        named.extend(u16::try_from(name.len()).unwrap_or(0).to_be_bytes());
+    }
+    named.extend([topic, group].concat());
+    let len = ENTRY_HEAD.saturating_add(topic.len()).saturating_add(group.len()).next_multiple_of(8);
+    let mut entry = u32::try_from(len).unwrap_or(0).to_be_bytes().to_vec();
+    entry.extend(crc32fast::hash(&named).to_be_bytes());
+    entry.extend(offset.get().to_be_bytes());
+    entry.extend(named);
+    entry.resize(len, 0);
+    entry
+}
+
+/// Reads entries up to the first one that is not whole.
+fn read_entries(map: &MappedFile) -> Vec<(PositionKey, QueueOffset)> {
+    let bytes = map.bytes(0..map.len()).unwrap_or_default();
+    if !bytes.starts_with(&MAGIC) {
+        return Vec::new();
+    }
+    let mut rest = bytes.get(HEADER_LEN..).unwrap_or_default();
+    let mut entries = Vec::new();
+    while let Some((entry, len)) = decode(rest) {
+        entries.push(entry);
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    entries
+}
+
+fn decode(rest: &[u8]) -> Option<((PositionKey, QueueOffset), usize)> {
+    let (len, after) = rest.split_first_chunk()?;
+    let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
+    if len < ENTRY_HEAD || len > rest.len() || !len.is_multiple_of(8) {
+        return None;
+    }
+    let (crc, after) = after.split_first_chunk()?;
+    let (offset, named) = after.split_first_chunk()?;
+    let (queue_id, after) = named.split_first_chunk()?;
+    let (topic_len, after) = after.split_first_chunk()?;
+    let (group_len, names) = after.split_first_chunk()?;
+    let (topic, names) = names.split_at_checked(usize::from(u16::from_be_bytes(*topic_len)))?;
+    let group = names.get(..usize::from(u16::from_be_bytes(*group_len)))?;
+    let covered = 8_usize.checked_add(topic.len())?.checked_add(group.len())?;
+    if crc32fast::hash(named.get(..covered)?) != u32::from_be_bytes(*crc) {
+        return None;
+    }
+    let key = PositionKey {
+        topic: TopicName::new(std::str::from_utf8(topic).ok()?).ok()?,
+        group: GroupName::stored(std::str::from_utf8(group).ok()?).ok()?,
+        queue_id: u32::from_be_bytes(*queue_id),
+    };
+    Some(((key, QueueOffset::new(u64::from_be_bytes(*offset))), len))
+}

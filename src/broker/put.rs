@@ -1,0 +1,249 @@
+//! How does a message get into the log and its queue?
+//!
+//! All that can be done before the lock is: the checksum of the body, the encoding, room in the queue. Under the lock
+//! the record gets its place, is copied, and under async flush its queue unit is written, which makes it visible
+//! (contract V1). Under sync flush the sender then waits for a flush, and whoever leads that writes the units.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Broker, QueueSlot, TopicOfBroker};
+use crate::commitlog::{Appender, FlushWait};
+use crate::config::{Background, FlushPolicy};
+use crate::consumequeue::Unit;
+use crate::error::{Error, Outcome, Result};
+use crate::message::draft::{Draft, DraftFields};
+use crate::message::sys_flag::SysFlag;
+use crate::sync::{Ordering, deadline_in};
+use crate::types::{PhysicalOffset, QueueOffset, to_usize};
+
+/// What the broker needs to know of a message that is to be stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PutMessage<'a> {
+    pub(crate) flag: i32,
+    pub(crate) sys_flag: SysFlag,
+    pub(crate) born_millis: i64,
+    pub(crate) born_host: SocketAddr,
+    pub(crate) reconsume_times: u32,
+    pub(crate) prepared_transaction_offset: PhysicalOffset,
+    pub(crate) body: &'a [u8],
+    /// Encoded, without a `__CRC32#`.
+    pub(crate) properties: &'a [u8],
+    pub(crate) tags_code: i64,
+}
+
+/// Whether a sender waits for its flush under sync flush (RocketMQ's `WAIT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitForFlush {
+    Yes,
+    No,
+}
+
+/// Where a message, or the first one of a batch, was stored, and how safely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) queue_offset: QueueOffset,
+    pub(crate) physical_offset: PhysicalOffset,
+    pub(crate) flushed: FlushWait,
+    /// Whether anybody waited for a flush at all.
+    pub(crate) waited: bool,
+}
+
+/// The one who writes, and what only it may touch.
+#[derive(Debug)]
+pub(crate) struct PutState {
+    pub(crate) appender: Appender,
+}
+
+/// Buffers that a thread uses again for every message, so that a send allocates nothing.
+#[derive(Default)]
+struct Scratch {
+    buffer: Vec<u8>,
+    units: Vec<Unit>,
+}
+
+/// Above this many bytes a buffer is given back after use.
+const BUFFER_KEPT: usize = 1 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Broker {
+    /// Stores one message. Blocks for the append lock, and under sync flush for the flush.
+    pub(crate) fn put(
+        &self,
+        topic: &TopicOfBroker,
+        queue_id: u32,
+        message: &PutMessage<'_>,
+        wait: WaitForFlush,
+    ) -> Result<Stored> {
+        self.check_intake()?;
+        let slot = self.slot(topic, queue_id)?;
+        with_scratch(|scratch| {
+            scratch.buffer.clear();
+            let draft = self.draft(topic, queue_id, message, &mut scratch.buffer)?;
+            self.append(&slot, &[draft], &[message.tags_code], scratch)
+        })
+        .and_then(|appended| self.settle(topic, appended, wait))
+    }
+
+    /// Stores messages one behind the other in one queue and one file: all or none while the machine lives (D15).
+    pub(crate) fn put_batch(
+        &self,
+        topic: &TopicOfBroker,
+        queue_id: u32,
+        messages: &[PutMessage<'_>],
+        wait: WaitForFlush,
+    ) -> Result<Stored> {
+        self.check_intake()?;
+        let slot = self.slot(topic, queue_id)?;
+        with_scratch(|scratch| {
+            scratch.buffer.clear();
+            let mut drafts = Vec::with_capacity(messages.len());
+            for message in messages {
+                drafts.push(self.draft(topic, queue_id, message, &mut scratch.buffer)?);
+            }
+            let codes: Vec<_> = messages.iter().map(|message| message.tags_code).collect();
+            self.append(&slot, &drafts, &codes, scratch)
+        })
+        .and_then(|appended| self.settle(topic, appended, wait))
+    }
+
+    /// Returns a queue of a topic, making its folder and first file where it has none yet.
+    pub(crate) fn slot(&self, topic: &TopicOfBroker, queue_id: u32) -> Result<Arc<QueueSlot>> {
+        match topic.slot(queue_id) {
+            Some(slot) => Ok(slot),
+            None => Ok(topic.list_slot(queue_id, self.queues.get_or_create(topic.name(), queue_id)?)),
+        }
+    }
+
+    fn draft<'a>(
+        &self,
+        topic: &'a TopicOfBroker,
+        queue_id: u32,
+        message: &PutMessage<'a>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Draft<'a>> {
+        let fields = DraftFields {
+            topic: topic.name().as_str(),
+            queue_id,
+            flag: message.flag,
+            sys_flag: message.sys_flag,
+            born_millis: message.born_millis,
+            born_host: message.born_host,
+            store_host: self.host,
+            reconsume_times: message.reconsume_times,
+            prepared_transaction_offset: message.prepared_transaction_offset,
+            body: message.body,
+            properties: message.properties,
+        };
+        Draft::new(&fields, self.coverage(), buffer)
+    }
+
+    /// Appends drafts to the log under the put lock, and under async flush makes them visible.
+    fn append(
+        &self,
+        slot: &QueueSlot,
+        drafts: &[Draft<'_>],
+        codes: &[i64],
+        scratch: &mut Scratch,
+    ) -> Result<Appended> {
+        let total = drafts.iter().map(|draft| u64::from(draft.size())).sum();
+        scratch.units.clear();
+        let mut state = self.put_state.lock();
+        let PutState { appender } = &mut *state;
+        let first = QueueOffset::new(slot.next.load(Ordering::Relaxed));
+        // Room for the units is secured before the log is touched: a full disk is `NotStored` (E2).
+        let waiting = first.since(slot.queue.max_offset());
+        slot.queue.prepare(drafts.len().saturating_add(to_usize(waiting)))?;
+        let inline = self.config.flush == FlushPolicy::Async
+            && self.dispatched.load(Ordering::Relaxed) == appender.end();
+        appender.make_room(&self.log, total)?;
+        let millis = appender.stamp(self.clock.wall_millis());
+        let physical = PhysicalOffset::new(appender.end());
+        let mut at = first;
+        for (draft, code) in drafts.iter().zip(codes) {
+            let place = appender.write(draft, &mut scratch.buffer, at, millis)?;
+            scratch.units.push(Unit { physical_offset: place, size: draft.size(), tags_code: *code });
+            at = at.plus(1);
+        }
+        let end = appender.end();
+        self.log.publish(end);
+        // Ordering: the put lock orders the writers of `next`.
+        slot.next.store(at.get(), Ordering::Relaxed);
+        if inline && slot.queue.append_run(first, &scratch.units).is_ok() {
+            self.dispatched.store(end, Ordering::Release);
+        }
+        let room = appender.allocated_ahead();
+        drop(state);
+        self.kick_background(end, room);
+        Ok(Appended { first, physical, end: PhysicalOffset::new(end) })
+    }
+
+    /// Sees to it that what was appended is as safe and as visible as the policy says.
+    fn settle(&self, topic: &TopicOfBroker, appended: Appended, wait: WaitForFlush) -> Result<Stored> {
+        let Appended { first, physical, end } = appended;
+        let stored =
+            |flushed, waited| Stored { queue_offset: first, physical_offset: physical, flushed, waited };
+        if self.config.flush == FlushPolicy::Async {
+            if self.dispatched().get() < end.get() {
+                self.dispatch_to(end)?;
+            }
+            topic.notify();
+            return Ok(stored(FlushWait::Flushed, false));
+        }
+        if wait == WaitForFlush::No {
+            self.kick_flush();
+            return Ok(stored(FlushWait::Flushed, false));
+        }
+        let deadline = match self.config.background {
+            Background::Threads => deadline_in(self.config.sync_flush_timeout),
+            Background::Manual => None,
+        };
+        let flushed =
+            self.group_commit.wait(end, deadline, || self.dispatched(), || self.flush_and_dispatch())?;
+        Ok(stored(flushed, true))
+    }
+
+    /// Refuses messages where the store is closed, has failed, or has no space.
+    fn check_intake(&self) -> Result<()> {
+        self.check_open()?;
+        if let Some(durable_offset) = self.log.failed() {
+            return Err(Error::FlushFailed { durable_offset, outcome: Outcome::NotStored });
+        }
+        if self.full.load(Ordering::Relaxed) {
+            // The flag only says that it is worth looking: space may have come back.
+            self.log.files().check_space()?;
+            self.full.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Returns the byte before which every record's queue unit has been written.
+    pub(crate) fn dispatched(&self) -> PhysicalOffset {
+        PhysicalOffset::new(self.dispatched.load(Ordering::Acquire))
+    }
+}
+
+/// Where drafts ended up.
+#[derive(Debug, Clone, Copy)]
+struct Appended {
+    first: QueueOffset,
+    physical: PhysicalOffset,
+    end: PhysicalOffset,
+}
+
+fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+    SCRATCH.with(|cell| match cell.try_borrow_mut() {
+        Ok(mut scratch) => {
+            let result = work(&mut scratch);
+            if scratch.buffer.capacity() > BUFFER_KEPT {
+                scratch.buffer = Vec::new();
+            }
+            result
+        }
+        Err(_) => work(&mut Scratch::default()),
+    })
+}

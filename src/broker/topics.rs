@@ -1,0 +1,275 @@
+//! Which topics does this broker have, with which queues, and what did RocketMQ write about them?
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::config::{Permission, TopicConfig};
+use crate::consumequeue::ConsumeQueue;
+use crate::error::{Error, Result};
+use crate::storage::{Disk, Source, load_config, save_config};
+use crate::sync::{Arrivals, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::types::TopicName;
+
+/// Where RocketMQ keeps the table inside the file.
+const TABLE: &str = "topicConfigTable";
+
+/// One queue of a topic, with the number of the next message that will be put into it.
+#[derive(Debug)]
+pub(crate) struct QueueSlot {
+    /// The queue as readers see it.
+    pub(crate) queue: Arc<ConsumeQueue>,
+    /// The queue offset of the next message. Changed only under the broker's put lock.
+    pub(crate) next: AtomicU64,
+}
+
+/// A topic of one broker.
+#[derive(Debug)]
+pub(crate) struct TopicOfBroker {
+    name: TopicName,
+    config: RwLock<TopicConfig>,
+    slots: RwLock<Vec<Option<Arc<QueueSlot>>>>,
+    arrivals: RwLock<Arc<Arrivals>>,
+    /// Whether its settings were guessed from the log, so that more queues may still turn up.
+    restored: AtomicBool,
+}
+
+impl TopicOfBroker {
+    fn new(name: TopicName, config: TopicConfig) -> Self {
+        let (slots, arrivals) = (RwLock::default(), RwLock::default());
+        Self { name, config: RwLock::new(config), slots, arrivals, restored: AtomicBool::new(false) }
+    }
+
+    /// Returns the name.
+    pub(crate) const fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// Returns the queues and permissions.
+    pub(crate) fn config(&self) -> TopicConfig {
+        *self.config.read()
+    }
+
+    /// Returns a queue, if it has ever had a message or was made for one.
+    pub(crate) fn slot(&self, queue_id: u32) -> Option<Arc<QueueSlot>> {
+        let index = usize::try_from(queue_id).ok()?;
+        self.slots.read().get(index)?.clone()
+    }
+
+    /// Lists a queue; the first one listed under a number stays.
+    pub(crate) fn list_slot(&self, queue_id: u32, queue: Arc<ConsumeQueue>) -> Arc<QueueSlot> {
+        let index = usize::try_from(queue_id).unwrap_or(usize::MAX);
+        let mut slots = self.slots.write();
+        if slots.len() <= index {
+            slots.resize(index.saturating_add(1), None);
+        }
+        let next = AtomicU64::new(queue.max_offset().get());
+        let new = Arc::new(QueueSlot { queue, next });
+        slots
+            .get_mut(index)
+            .map_or_else(|| Arc::clone(&new), |slot| Arc::clone(slot.get_or_insert_with(|| Arc::clone(&new))))
+    }
+
+    /// Returns all queues that exist, by number.
+    pub(crate) fn slots(&self) -> Vec<(u32, Arc<QueueSlot>)> {
+        let slots = self.slots.read();
+        (0..).zip(slots.iter()).filter_map(|(id, slot)| Some((id, slot.clone()?))).collect()
+    }
+
+    /// Joins the wake-up of this topic on this broker with that of the same topic on the others.
+    pub(crate) fn share_arrivals(&self, arrivals: &Arc<Arrivals>) {
+        *self.arrivals.write() = Arc::clone(arrivals);
+    }
+
+    /// Wakes the consumers that wait for this topic.
+    pub(crate) fn notify(&self) {
+        self.arrivals.read().notify();
+    }
+}
+
+/// All topics of one broker, kept in `config/topics.json`.
+#[derive(Debug)]
+pub(crate) struct TopicTable {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    temp: PathBuf,
+    topics: RwLock<HashMap<TopicName, Arc<TopicOfBroker>>>,
+    /// The file as it was read: members that we do not know are written back.
+    document: Mutex<Map<String, Value>>,
+    dirty: AtomicBool,
+}
+
+impl TopicTable {
+    /// Reads the table. Entries whose names are not allowed are left in the file and reported.
+    pub(crate) fn load(
+        disk: &Arc<dyn Disk>,
+        path: PathBuf,
+        temp: PathBuf,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let loaded = load_config(disk.as_ref(), &path)?;
+        if loaded.from == Source::Backup {
+            warnings.push(format!("{} could not be read, its backup was used", path.display()));
+        }
+        let document = match loaded.value {
+            Some(Value::Object(members)) => members,
+            None => Map::new(),
+            Some(_) => return Err(Error::corrupt(&path, 0, "is not a JSON object")),
+        };
+        let mut topics = HashMap::new();
+        for (name, entry) in document.get(TABLE).and_then(Value::as_object).into_iter().flatten() {
+            refuse_attributes(name, entry)?;
+            match TopicName::new(name) {
+                Ok(name) => {
+                    topics.insert(name.clone(), Arc::new(TopicOfBroker::new(name, decode(entry))));
+                }
+                Err(error) => warnings.push(format!("{}: {error}; the entry is left alone", path.display())),
+            }
+        }
+        let (topics, document) = (RwLock::new(topics), Mutex::new(document));
+        Ok(Self { disk: Arc::clone(disk), path, temp, topics, document, dirty: AtomicBool::new(false) })
+    }
+
+    /// Returns a topic.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<TopicOfBroker>> {
+        self.topics.read().get(name).cloned()
+    }
+
+    /// Returns all topics, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<TopicOfBroker>> {
+        let mut all: Vec<_> = self.topics.read().values().cloned().collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    /// Adds or changes a topic in memory; [`save`](Self::save) makes it durable.
+    pub(crate) fn set(&self, name: &TopicName, config: TopicConfig) -> Arc<TopicOfBroker> {
+        let mut topics = self.topics.write();
+        let topic =
+            topics.entry(name.clone()).or_insert_with(|| Arc::new(TopicOfBroker::new(name.clone(), config)));
+        *topic.config.write() = config;
+        self.dirty.store(true, Ordering::Release);
+        Arc::clone(topic)
+    }
+
+    /// Returns a topic, made with at least so many queues where it is unknown: what the log or a queue folder shows to
+    /// exist exists (contract D18).
+    pub(crate) fn get_or_restore(&self, name: &TopicName, queue_id: u32) -> Arc<TopicOfBroker> {
+        let needed = TopicConfig::queues(queue_id.saturating_add(1).max(4));
+        match self.get(name.as_str()) {
+            Some(topic)
+                if topic.config().write_queues < needed.write_queues
+                    && topic.restored.load(Ordering::Relaxed) =>
+            {
+                self.set(name, needed)
+            }
+            Some(topic) => topic,
+            None => {
+                let topic = self.set(name, needed);
+                topic.restored.store(true, Ordering::Relaxed);
+                topic
+            }
+        }
+    }
+
+    /// Forgets a topic in memory.
+    pub(crate) fn remove(&self, name: &TopicName) -> bool {
+        self.dirty.store(true, Ordering::Release);
+        self.topics.write().remove(name).is_some()
+    }
+
+    /// Tells whether the file lags behind.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Writes the file if it lags behind. Durable on return.
+    pub(crate) fn save(&self) -> Result<()> {
+        if !self.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let result = self.write();
+        if result.is_err() {
+            self.dirty.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    fn write(&self) -> Result<()> {
+        let mut document = self.document.lock();
+        bump_version(&mut document);
+        let mut old = match document.remove(TABLE) {
+            Some(Value::Object(table)) => table,
+            _ => Map::new(),
+        };
+        let topics = self.all();
+        let mut table = Map::new();
+        for topic in &topics {
+            let known = old.remove(topic.name.as_str());
+            table.insert(topic.name.to_string(), encode(topic, known));
+        }
+        // Entries with names that we refuse stay in the file; entries of deleted topics do not.
+        table.extend(old.into_iter().filter(|(name, _)| TopicName::new(name).is_err()));
+        document.insert(TABLE.into(), Value::Object(table));
+        save_config(self.disk.as_ref(), &self.path, &self.temp, &Value::Object(document.clone()))
+    }
+}
+
+/// Counts a change the way RocketMQ's `DataVersion` does.
+fn bump_version(document: &mut Map<String, Value>) {
+    let version = document
+        .entry("dataVersion")
+        .or_insert_with(|| json!({"counter": 0, "stateVersion": 0, "timestamp": 0}));
+    if let Some(counter) = version.get_mut("counter") {
+        *counter = json!(counter.as_i64().unwrap_or(0).saturating_add(1));
+    }
+}
+
+fn decode(entry: &Value) -> TopicConfig {
+    let number = |name| entry.get(name).and_then(Value::as_u64);
+    let queues = |name| number(name).and_then(|count| u32::try_from(count).ok()).unwrap_or(16);
+    let bits = number("perm").and_then(|bits| u8::try_from(bits).ok());
+    TopicConfig {
+        read_queues: queues("readQueueNums"),
+        write_queues: queues("writeQueueNums"),
+        permission: bits.and_then(Permission::from_bits).unwrap_or(Permission::READ_WRITE),
+    }
+}
+
+fn encode(topic: &TopicOfBroker, known: Option<Value>) -> Value {
+    let config = topic.config();
+    let mut entry = match known {
+        Some(Value::Object(members)) => members,
+        _ => Map::new(),
+    };
+    let defaults = [
+        ("attributes", json!({})),
+        ("order", json!(false)),
+        ("topicFilterType", json!("SINGLE_TAG")),
+        ("topicSysFlag", json!(0)),
+    ];
+    for (name, value) in defaults {
+        entry.entry(name).or_insert(value);
+    }
+    entry.insert("perm".into(), json!(config.permission.bits()));
+    entry.insert("readQueueNums".into(), json!(config.read_queues));
+    entry.insert("topicName".into(), json!(topic.name.as_str()));
+    entry.insert("writeQueueNums".into(), json!(config.write_queues));
+    Value::Object(entry)
+}
+
+/// Refuses a topic whose attributes ask for a kind of queue that we cannot carry.
+fn refuse_attributes(name: &str, entry: &Value) -> Result<()> {
+    let attribute =
+        |key| entry.get("attributes").and_then(|attributes| attributes.get(key)).and_then(Value::as_str);
+    let feature = match (attribute("queue.type"), attribute("cleanup.policy")) {
+        (Some("BatchCQ"), _) => "batch consume queues (queue.type=BatchCQ)",
+        (_, Some("COMPACTION")) => "topic compaction (cleanup.policy=COMPACTION)",
+        _ => return Ok(()),
+    };
+    Err(Error::unsupported(format!(
+        "topic {name} uses {feature}, which pocketmq cannot carry; the folder is untouched"
+    )))
+}
