@@ -22,7 +22,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::{Advice, MmapRaw};
 
 use crate::error::{Error, Result};
+use crate::types::to_usize;
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4_096;
@@ -49,22 +50,34 @@ pub(crate) trait PutObserver: fmt::Debug + Send + Sync {
 
 /// A window of a file, mapped into memory.
 pub(crate) struct MappedFile {
-    map: MmapRaw,
-    path: PathBuf,
+    map: Arc<MmapRaw>,
+    /// Where in the mapping the window starts, and its length.
+    offset: usize,
+    len: usize,
+    path: Box<Path>,
     start: u64,
     private: bool,
     observer: Option<Arc<dyn PutObserver>>,
 }
 
 impl MappedFile {
-    pub(super) fn new(
+    /// Takes a mapping that is the window.
+    pub(super) fn whole(
         map: MmapRaw,
-        path: PathBuf,
+        path: &Path,
         start: u64,
-        private: bool,
         observer: Option<Arc<dyn PutObserver>>,
     ) -> Self {
-        Self { map, path, start, private, observer }
+        let len = map.len();
+        Self { map: Arc::new(map), offset: 0, len, path: path.into(), start, private: false, observer }
+    }
+
+    /// Takes a window into a mapping of a whole file that nothing leaves. `None` if it does not lie inside.
+    pub(super) fn private(map: &Arc<MmapRaw>, path: &Path, window: &Range<u64>) -> Option<Self> {
+        let (offset, end) = (to_usize(window.start), to_usize(window.end));
+        let len = end.checked_sub(offset).filter(|_| end <= map.len())?;
+        let map = Arc::clone(map);
+        Some(Self { map, offset, len, path: path.into(), start: window.start, private: true, observer: None })
     }
 
     /// Makes a private, copy-on-write mapping of a file: what is written to it never reaches the file.
@@ -77,8 +90,8 @@ impl MappedFile {
     }
 
     /// Returns the bytes of the window.
-    pub(crate) fn len(&self) -> usize {
-        self.map.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 
     /// Returns the file.
@@ -94,8 +107,8 @@ impl MappedFile {
     /// Checks a range against the window (rule 2).
     fn check(&self, position: usize, len: usize) -> Option<*mut u8> {
         let end = position.checked_add(len)?;
-        // SAFETY: rule 2: the offset lies inside the mapping or one past its end.
-        (end <= self.map.len()).then(|| unsafe { self.map.as_mut_ptr().add(position) })
+        // SAFETY: rule 2: the window lies inside the mapping, and the position inside the window or one past its end.
+        (end <= self.len).then(|| unsafe { self.map.as_mut_ptr().add(self.offset).add(position) })
     }
 
     #[cold]
@@ -181,7 +194,7 @@ impl MappedFile {
         let allowed =
             self.observer.as_ref().map_or(Ok(()), |observer| observer.before_sync(&self.path, range.clone()));
         allowed
-            .and_then(|()| self.map.flush_range(range.start, len))
+            .and_then(|()| self.map.flush_range(self.offset.saturating_add(range.start), len))
             .map_err(|error| Error::io("sync", &self.path, error))
     }
 
@@ -234,7 +247,7 @@ impl MappedFile {
     }
 
     pub(super) fn advise(&self, advice: Advice, start: usize, len: usize) -> io::Result<()> {
-        self.map.advise_range(advice, start, len)
+        self.map.advise_range(advice, self.offset.saturating_add(start), len)
     }
 }
 

@@ -9,6 +9,7 @@ mod json;
 mod lock;
 mod mapped_file;
 mod names;
+mod private;
 mod real;
 mod slots;
 
@@ -17,5 +18,6 @@ pub(crate) use create::{Durable, create_segment};
 pub(crate) use disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
 pub(crate) use mapped_file::{MappedFile, PutObserver};
 pub(crate) use names::{file_name, parse_file_name};
+pub(crate) use private::PrivateDisk;
 pub(crate) use real::RealDisk;
 pub(crate) use slots::TwoSlots;

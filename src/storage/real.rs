@@ -38,8 +38,15 @@ pub(super) fn open(path: &Path, write: bool) -> Result<File> {
     if kind.is_file() { Ok(file) } else { Err(Error::corrupt(path, 0, "is not a regular file")) }
 }
 
-pub(super) fn map_window(path: &Path, window: &Range<u64>, private: bool) -> Result<(MmapRaw, u64)> {
-    let file = open(path, !private)?;
+/// Maps a file whole, so that what is written to the mapping never reaches the file.
+pub(super) fn map_private(path: &Path) -> Result<MmapRaw> {
+    let file = open(path, false)?;
+    let len = file.metadata().map_err(|error| Error::io("look at", path, error))?.len();
+    MappedFile::map_private(&file, 0, to_usize(len)).map_err(|error| Error::io("map", path, error))
+}
+
+fn map_window(path: &Path, window: &Range<u64>) -> Result<MmapRaw> {
+    let file = open(path, true)?;
     let len = file.metadata().map_err(|error| Error::io("look at", path, error))?.len();
     if window.end > len || window.start >= window.end {
         return Err(Error::corrupt(
@@ -49,12 +56,29 @@ pub(super) fn map_window(path: &Path, window: &Range<u64>, private: bool) -> Res
         ));
     }
     let bytes = to_usize(window.end.saturating_sub(window.start));
-    let map = if private {
-        MappedFile::map_private(&file, window.start, bytes)
-    } else {
-        MmapOptions::new().offset(window.start).len(bytes).map_raw(&file)
+    let map = MmapOptions::new().offset(window.start).len(bytes).map_raw(&file);
+    map.map_err(|error| Error::io("map", path, error))
+}
+
+/// Returns the parts of a range that hold data; the rest are holes. The whole range where the system cannot say.
+pub(super) fn data_in(file: &File, range: &Range<u64>) -> Vec<Range<u64>> {
+    let seek = |at: u64, whence| {
+        let found = nix::unistd::lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence);
+        found.map(|at| u64::try_from(at).unwrap_or(0))
     };
-    Ok((map.map_err(|error| Error::io("map", path, error))?, len))
+    let mut data = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let start = match seek(at, nix::unistd::Whence::SeekData) {
+            Ok(start) if start < range.end => start,
+            Ok(_) | Err(nix::errno::Errno::ENXIO) => return data,
+            Err(_) => at,
+        };
+        let end = seek(start, nix::unistd::Whence::SeekHole).map_or(range.end, |end| end.min(range.end));
+        data.push(start..end);
+        at = end;
+    }
+    data
 }
 
 pub(super) fn kind_of(found: &std::fs::Metadata) -> EntryKind {
@@ -225,8 +249,7 @@ impl Disk for RealDisk {
     }
 
     fn map(&self, path: &Path, window: Range<u64>, access: Access) -> Result<Arc<MappedFile>> {
-        let (map, _) = map_window(path, &window, false)?;
-        let mapped = MappedFile::new(map, path.to_path_buf(), window.start, false, None);
+        let mapped = MappedFile::whole(map_window(path, &window)?, path, window.start, None);
         if access == Access::Random {
             // A hint: without it everything works, only with more read-ahead.
             let _ = mapped.advise(Advice::Random, 0, mapped.len());
@@ -244,9 +267,14 @@ impl Disk for RealDisk {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => fill_holes(&file, path, range),
             Err(error) => {
-                // ext4 keeps what it got before it ran out (contract, design point 13).
+                // ext4 keeps what it got before it ran out (contract, design point 13); what holds data stays.
                 let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-                let _ = fallocate(&file, flags, start, len);
+                let mut at = range.start;
+                for data in data_in(&file, &range).into_iter().chain([range.end..range.end]) {
+                    let (start, len) = offsets(&(at..data.start));
+                    let _ = fallocate(&file, flags, start, len);
+                    at = data.end;
+                }
                 Err(Error::io("allocate blocks for", path, error))
             }
         }
