@@ -62,8 +62,12 @@ impl Broker {
     /// Closes the broker in the order of the contract (D17): a close that fails anywhere leaves `abort`, so that the
     /// next opening looks at everything. Closing twice is no error.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        {
+            // Senders look under this lock: what is in the log now is all there will be.
+            let _senders = self.put_state.lock();
+            if self.closed.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
         }
         self.workers.stop();
         let result = self.write_everything();

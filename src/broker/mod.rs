@@ -277,7 +277,7 @@ impl Broker {
 
     /// Adds or changes a topic. Durable on return.
     pub(crate) fn set_topic(&self, name: &TopicName, config: TopicConfig) -> Result<Arc<TopicOfBroker>> {
-        self.check_open()?;
+        self.check_writable()?;
         let topic = self.topics.set(name, config);
         self.topics.save()?;
         Ok(topic)
@@ -288,13 +288,13 @@ impl Broker {
         if self.config.flush == crate::config::FlushPolicy::Sync {
             return self.set_topic(name, config);
         }
-        self.check_open()?;
+        self.check_writable()?;
         Ok(self.topics.set(name, config))
     }
 
     /// Deletes a topic, its queues and its positions. It stays deleted whatever happens once this has returned (D20).
     pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool> {
-        self.check_open()?;
+        self.check_writable()?;
         // The put lock keeps out senders that hold the topic still.
         let state = self.put_state.lock();
         let existed = self.topics.remove(name);
@@ -321,8 +321,18 @@ impl Broker {
         if troubles.is_empty() { Health::Ok } else { Health::Degraded(troubles) }
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Refuses changes where the store is closed or was opened to be read only.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.disk.is_private() {
+            return Err(Error::unsupported(
+                "the store was opened read-only: open it with Store::open to change it",
+            ));
+        }
+        self.check_open()
     }
 
     fn coverage(&self) -> Coverage {

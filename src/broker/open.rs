@@ -341,19 +341,9 @@ fn mend(
     report.end = PhysicalOffset::new(verdict.end);
     let checkpoint = Checkpoint::open(disk.as_ref(), &folder.root, &own)?;
     write_conf(options, looked)?;
-    let settled = super::Settled {
-        appender,
-        index,
-        positions,
-        checkpoint,
-        report,
-        verified_from: verdict_start(&parts),
-    };
+    let verified_from = report.scanned_from;
+    let settled = super::Settled { appender, index, positions, checkpoint, report, verified_from };
     Ok(Broker::assemble(options, folder.clone(), parts, settled))
-}
-
-fn verdict_start(parts: &Parts) -> PhysicalOffset {
-    parts.log.start()
 }
 
 fn open_index(

@@ -84,7 +84,7 @@ impl Broker {
         with_scratch(|scratch| {
             scratch.buffer.clear();
             let draft = self.draft(topic, queue_id, message, &mut scratch.buffer)?;
-            self.append(&slot, &[draft], &[message.tags_code], scratch)
+            self.append(topic, &slot, &[(draft, message.tags_code)], scratch)
         })
         .and_then(|appended| self.settle(topic, appended, wait))
     }
@@ -103,10 +103,10 @@ impl Broker {
             scratch.buffer.clear();
             let mut drafts = Vec::with_capacity(messages.len());
             for message in messages {
-                drafts.push(self.draft(topic, queue_id, message, &mut scratch.buffer)?);
+                let draft = self.draft(topic, queue_id, message, &mut scratch.buffer)?;
+                drafts.push((draft, message.tags_code));
             }
-            let codes: Vec<_> = messages.iter().map(|message| message.tags_code).collect();
-            self.append(&slot, &drafts, &codes, scratch)
+            self.append(topic, &slot, &drafts, scratch)
         })
         .and_then(|appended| self.settle(topic, appended, wait))
     }
@@ -145,14 +145,19 @@ impl Broker {
     /// Appends drafts to the log under the put lock, and under async flush makes them visible.
     fn append(
         &self,
+        topic: &TopicOfBroker,
         slot: &QueueSlot,
-        drafts: &[Draft<'_>],
-        codes: &[i64],
+        drafts: &[(Draft<'_>, i64)],
         scratch: &mut Scratch,
     ) -> Result<Appended> {
-        let total = drafts.iter().map(|draft| u64::from(draft.size())).sum();
+        let total = drafts.iter().map(|(draft, _)| u64::from(draft.size())).sum();
         scratch.units.clear();
         let mut state = self.put_state.lock();
+        // Under the lock, so that nothing is stored once a close or a deletion has begun.
+        self.check_open()?;
+        if topic.is_deleted() {
+            return Err(Error::TopicNotFound(topic.name().as_str().into()));
+        }
         let PutState { appender } = &mut *state;
         let first = QueueOffset::new(slot.next.load(Ordering::Relaxed));
         // Room for the units is secured before the log is touched: a full disk is `NotStored` (E2).
@@ -164,7 +169,7 @@ impl Broker {
         let millis = appender.stamp(self.clock.wall_millis());
         let physical = PhysicalOffset::new(appender.end());
         let mut at = first;
-        for (draft, code) in drafts.iter().zip(codes) {
+        for (draft, code) in drafts {
             let place = appender.write(draft, &mut scratch.buffer, at, millis)?;
             scratch.units.push(Unit { physical_offset: place, size: draft.size(), tags_code: *code });
             at = at.plus(1);
@@ -188,8 +193,11 @@ impl Broker {
         let stored =
             |flushed, waited| Stored { queue_offset: first, physical_offset: physical, flushed, waited };
         if self.config.flush == FlushPolicy::Async {
-            if self.dispatched().get() < end.get() {
-                self.dispatch_to(end)?;
+            if self.dispatched() < end
+                && let Err(error) = self.dispatch_to(end)
+            {
+                // The message is stored; what hides it is tried again with the next one and with every flush.
+                self.troubles.lock().push(format!("queues: {error}"));
             }
             topic.notify();
             return Ok(stored(FlushWait::Flushed, false));
@@ -209,7 +217,7 @@ impl Broker {
 
     /// Refuses messages where the store is closed, has failed, or has no space.
     fn check_intake(&self) -> Result<()> {
-        self.check_open()?;
+        self.check_writable()?;
         if let Some(durable_offset) = self.log.failed() {
             return Err(Error::FlushFailed { durable_offset, outcome: Outcome::NotStored });
         }

@@ -109,7 +109,8 @@ impl Rebuild<'_> {
         let start = self.parts.log.start();
         let known = |topic: &crate::types::TopicName| self.parts.topics.get(topic.as_str()).is_some();
         let short = self.parts.ends.first_short(&self.parts.queues, known)?;
-        let mut from = if self.report.foreign { start } else { self.report.scanned_from };
+        let synced = PhysicalOffset::new(self.parts.watermark.get().queues);
+        let mut from = if self.report.foreign { start } else { synced.min(end).max(start) };
         if let Some(what) = short.filter(|_| from > start) {
             self.report
                 .warnings
@@ -125,6 +126,10 @@ impl Rebuild<'_> {
             self.replay(start, end)?;
         }
         for queue in self.parts.queues.all() {
+            if self.is_deleted(&queue)? {
+                self.parts.queues.remove_topic(queue.topic())?;
+                continue;
+            }
             queue.raise_min(start)?;
             let topic = self.parts.topics.get_or_restore(queue.topic(), queue.queue_id());
             topic.list_slot(queue.queue_id(), queue);
@@ -132,6 +137,15 @@ impl Rebuild<'_> {
         self.parts.topics.save()?;
         // Units that lay beyond the end of the log must not come back (contract D3).
         self.parts.queues.sync()
+    }
+
+    /// Tells whether a queue is left from a topic whose deletion was interrupted (contract D20).
+    fn is_deleted(&self, queue: &ConsumeQueue) -> Result<bool> {
+        if self.parts.deleted.is_empty() || self.parts.topics.get(queue.topic().as_str()).is_some() {
+            return Ok(false);
+        }
+        let last = queue.last()?.map_or(PhysicalOffset::ZERO, |(_, unit)| unit.physical_offset);
+        Ok(self.parts.deleted.covers(queue.topic().as_str(), last))
     }
 
     fn cut(&self, from: PhysicalOffset) -> Result<()> {

@@ -34,17 +34,25 @@ pub(crate) struct TopicOfBroker {
     arrivals: RwLock<Arc<Arrivals>>,
     /// Whether its settings were guessed from the log, so that more queues may still turn up.
     restored: AtomicBool,
+    /// Whether the topic has been deleted: senders may still hold it.
+    deleted: AtomicBool,
 }
 
 impl TopicOfBroker {
     fn new(name: TopicName, config: TopicConfig) -> Self {
         let (slots, arrivals) = (RwLock::default(), RwLock::default());
-        Self { name, config: RwLock::new(config), slots, arrivals, restored: AtomicBool::new(false) }
+        let (restored, deleted) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { name, config: RwLock::new(config), slots, arrivals, restored, deleted }
     }
 
     /// Returns the name.
     pub(crate) const fn name(&self) -> &TopicName {
         &self.name
+    }
+
+    /// Tells whether the topic has been deleted since it was looked up.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
     }
 
     /// Returns the queues and permissions.
@@ -177,7 +185,11 @@ impl TopicTable {
     /// Forgets a topic in memory.
     pub(crate) fn remove(&self, name: &TopicName) -> bool {
         self.dirty.store(true, Ordering::Release);
-        self.topics.write().remove(name).is_some()
+        let removed = self.topics.write().remove(name);
+        if let Some(topic) = &removed {
+            topic.deleted.store(true, Ordering::Release);
+        }
+        removed.is_some()
     }
 
     /// Tells whether the file lags behind.
