@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::storage::{Access, Disk, Durable, EntryKind, MappedFile, TwoSlots, create_segment};
+use crate::storage::{Access, Disk, Durable, EntryKind, MappedFile, NewFile, TwoSlots};
 use crate::sync::Mutex;
 
 const CHECKPOINT_LEN: u64 = 4_096;
@@ -48,7 +48,9 @@ impl Checkpoint {
                 if found.is_some_and(|found| found.kind == EntryKind::File) {
                     disk.remove_file(&path)?;
                 }
-                create_segment(disk, own, &path, CHECKPOINT_LEN, CHECKPOINT_LEN, Durable::Yes)?;
+                let len = CHECKPOINT_LEN;
+                NewFile { path: &path, temp_dir: own, len: len, first_blocks: len, durable: Durable::Yes }
+                    .create(disk)?;
             }
         }
         Ok(Self { map: disk.map(&path, 0..CHECKPOINT_LEN, Access::Random)? })

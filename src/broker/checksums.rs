@@ -3,7 +3,7 @@
 //! There, and only there, a record without it is damaged (contract, design point 9): a RocketMQ broker writes none, or
 //! copies an old one along. `pocketmq/checksums` lists the ranges as JSON: `{"ranges":[[from,to],…]}`.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ pub(crate) struct Checksums {
 
 impl Checksums {
     /// Reads the ranges. A file that cannot be read demands nothing.
-    pub(crate) fn load(disk: &dyn Disk, own: &std::path::Path) -> Self {
+    pub(crate) fn load(disk: &dyn Disk, own: &Path) -> Self {
         let value = load_config(disk, &own.join("checksums")).ok().and_then(|loaded| loaded.value);
         let ranges = value.as_ref().and_then(|value| value.get("ranges")).and_then(Value::as_array);
         let pair = |range: &Value| Some((range.get(0)?.as_u64()?, range.get(1)?.as_u64()?));
@@ -47,7 +47,7 @@ impl Checksums {
     }
 
     /// Writes the ranges. Durable on return.
-    pub(crate) fn save(&self, disk: &dyn Disk, own: &PathBuf) -> Result<()> {
+    pub(crate) fn save(&self, disk: &dyn Disk, own: &Path) -> Result<()> {
         let ranges: Vec<_> = self.ranges.iter().map(|(from, to)| json!([from, to])).collect();
         save_config(disk, &own.join("checksums"), own, &json!({ "ranges": ranges }))
     }

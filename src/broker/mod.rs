@@ -43,6 +43,7 @@ pub(crate) use positions::{Position, PositionKey, Positions};
 use put::PutState;
 pub(crate) use put::{PutMessage, Stored, WaitForFlush};
 use queue_ends::QueueEnds;
+pub(crate) use read::PullRequest;
 pub use read::{PullResult, PullStatus};
 pub use report::{LastStop, LostRange, RecoveryProgress, RecoveryReport};
 use topics::TopicTable;

@@ -65,9 +65,9 @@ impl Broker {
             (false, false) => LastStop::Clean,
         };
         let mut parts = gather(&options, &looked, lock, &mut report)?;
-        let positions = Stored::read(&options, &looked, &mut report)?;
+        let stored = Stored::read(&options, &looked, &mut report)?;
         let verdict = verify(&options, &looked, &mut parts, &mut report)?;
-        let broker = mend(&options, &looked, parts, positions, verdict, report)?;
+        let broker = mend(&options, &looked, Findings { parts, stored, verdict, report })?;
         broker.start(&options, started)
     }
 }
@@ -312,15 +312,17 @@ fn named_until(queues: &ConsumeQueues, foreign: bool) -> Result<u64> {
     Ok(until)
 }
 
-/// Makes the folder what the verdict says, and takes it over.
-fn mend(
-    options: &BrokerOptions,
-    looked: &Looked,
-    mut parts: Parts,
-    mut stored: Stored,
+/// Everything that was found, before anything is changed.
+struct Findings {
+    parts: Parts,
+    stored: Stored,
     verdict: Verdict,
-    mut report: RecoveryReport,
-) -> Result<Broker> {
+    report: RecoveryReport,
+}
+
+/// Makes the folder what the verdict says, and takes it over.
+fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<Broker> {
+    let Findings { mut parts, mut stored, verdict, mut report } = findings;
     let disk = &options.disk;
     let folder = &looked.folder;
     let own = folder.own();
@@ -329,8 +331,8 @@ fn mend(
     let mut rebuild = Rebuild { disk, parts: &parts, verdict: &verdict, report: &mut report };
     let appender = rebuild.log()?;
     rebuild.queues()?;
-    let drop_index = looked.index_unknown || (report.foreign && looked.aborted);
-    let index = open_index(options, looked, drop_index, &parts, &verdict, &mut report)?;
+    report.end = PhysicalOffset::new(verdict.end);
+    let index = open_index(options, looked, &parts, &mut report)?;
     stored.clamp(&parts.queues, &mut report);
     let positions = Positions::create(disk, own.clone(), stored.json, stored.positions)?;
     parts.checksums.end_at(verdict.end);
@@ -338,7 +340,6 @@ fn mend(
         parts.checksums.begin_at(verdict.end);
     }
     parts.checksums.save(disk.as_ref(), &own)?;
-    report.end = PhysicalOffset::new(verdict.end);
     let checkpoint = Checkpoint::open(disk.as_ref(), &folder.root, &own)?;
     write_conf(options, looked)?;
     let verified_from = report.scanned_from;
@@ -346,12 +347,11 @@ fn mend(
     Ok(Broker::assemble(options, folder.clone(), parts, settled))
 }
 
+/// Opens the index, and cuts off what may not have reached the disk. The rest is made again in the background.
 fn open_index(
     options: &BrokerOptions,
     looked: &Looked,
-    anew: bool,
     parts: &Parts,
-    verdict: &Verdict,
     report: &mut RecoveryReport,
 ) -> Result<Index> {
     let index_options = IndexOptions {
@@ -362,11 +362,12 @@ fn open_index(
     };
     let (index, warnings) = Index::open(Arc::clone(&options.disk), index_options)?;
     report.warnings.extend(warnings);
-    if anew {
+    // RocketMQ drops index files after a crash and does not make all of them again.
+    if looked.index_unknown || (report.foreign && looked.aborted) {
         index.clear()?;
     }
-    let synced = if report.foreign { verdict.end } else { parts.watermark.get().index.min(verdict.end) };
-    index.cut(PhysicalOffset::new(synced))?;
+    let synced = if report.foreign { u64::MAX } else { parts.watermark.get().index };
+    index.cut(report.end.min(PhysicalOffset::new(synced)))?;
     index.drop_before(parts.log.start())?;
     report.index_from = index.end().max(parts.log.start());
     Ok(index)

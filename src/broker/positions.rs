@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::positions_json::PositionsJson;
 use crate::error::{Error, Result};
-use crate::storage::{Access, Disk, Durable, MappedFile, create_segment};
+use crate::storage::{Access, Disk, Durable, MappedFile, NewFile};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::types::{GroupName, QueueOffset, TopicName, to_u64, to_usize};
 
@@ -222,7 +222,7 @@ fn create(disk: &dyn Disk, own: &Path, len: u64) -> Result<File> {
     if disk.metadata(&made)?.is_some() {
         disk.remove_file(&made)?;
     }
-    create_segment(disk, own, &made, len, len, Durable::No)?;
+    NewFile { path: &made, temp_dir: own, len: len, first_blocks: len, durable: Durable::No }.create(disk)?;
     let map = disk.map(&made, 0..len, Access::Random)?;
     map.put(0, &MAGIC)?;
     Ok(File { map, end: HEADER_LEN })

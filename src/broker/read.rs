@@ -20,6 +20,18 @@ const BYTES_PER_PULL: u64 = 256 << 10;
 /// What a tag field below this holds is the address of a `consumequeue_ext` entry, not a tag's hash.
 const EXT_ADDRESS_BELOW: i64 = -2_147_483_648;
 
+/// What is to be pulled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PullRequest<'a> {
+    pub(crate) topic: &'a TopicName,
+    pub(crate) queue_id: u32,
+    /// From where on.
+    pub(crate) offset: QueueOffset,
+    /// How many messages at most; 0 counts as 1.
+    pub(crate) count_max: usize,
+    pub(crate) filter: &'a Filter,
+}
+
 /// How a pull went (RocketMQ's `PullStatus`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -53,14 +65,8 @@ pub struct PullResult {
 
 impl Broker {
     /// Pulls messages from one queue, by RocketMQ's rules for offsets that are too small or too large. Never blocks.
-    pub(crate) fn pull(
-        &self,
-        topic: &TopicName,
-        queue_id: u32,
-        offset: QueueOffset,
-        count_max: usize,
-        filter: &Filter,
-    ) -> Result<PullResult> {
+    pub(crate) fn pull(&self, request: &PullRequest<'_>) -> Result<PullResult> {
+        let PullRequest { topic, queue_id, offset, .. } = *request;
         let (min, max) = self.queue_range(topic, queue_id).unwrap_or_default();
         let outcome = |status, next_offset| PullResult {
             status,
@@ -78,20 +84,15 @@ impl Broker {
         if offset == max {
             return Ok(outcome(PullStatus::NoNewMessage, offset));
         }
-        let (messages, next) = self.collect(topic, queue_id, offset, count_max.max(1), filter)?;
+        let (messages, next) = self.collect(request)?;
         let status = if messages.is_empty() { PullStatus::NoMatchedMessage } else { PullStatus::Found };
         Ok(PullResult { messages, ..outcome(status, next) })
     }
 
     /// Collects the messages that a filter wants, and says where it stopped looking.
-    fn collect(
-        &self,
-        topic: &TopicName,
-        queue_id: u32,
-        offset: QueueOffset,
-        count_max: usize,
-        filter: &Filter,
-    ) -> Result<(Vec<MessageView>, QueueOffset)> {
+    fn collect(&self, request: &PullRequest<'_>) -> Result<(Vec<MessageView>, QueueOffset)> {
+        let PullRequest { topic, queue_id, offset, count_max, filter } = *request;
+        let count_max = count_max.max(1);
         let Some(queue) = self.queues.get(topic, queue_id) else { return Ok((Vec::new(), offset)) };
         let mut units = Vec::new();
         queue.read(offset, UNITS_PER_PULL.min(count_max.saturating_mul(8).max(32)), &mut units)?;
@@ -185,19 +186,18 @@ impl Broker {
         key: &str,
         millis: RangeInclusive<i64>,
         limit: usize,
-        found: &mut Vec<MessageView>,
-    ) -> Result<()> {
+    ) -> Result<Vec<MessageView>> {
+        let mut found = Vec::new();
         let wanted = |view: &MessageView| {
             let record = view.record();
             record.topic_bytes() == topic.as_str().as_bytes()
                 && millis.contains(&record.store_millis())
                 && record.index_keys().any(|name| name == key)
         };
-        let limit = found.len().saturating_add(limit);
         if self.index_to(self.dispatched()).is_err() {
-            self.scan_for(&wanted, found)?;
+            self.scan_for(&wanted, &mut found)?;
         }
-        let mut seen: HashSet<PhysicalOffset> = found.iter().map(MessageView::physical_offset).collect();
+        let mut seen: HashSet<_> = found.iter().map(MessageView::physical_offset).collect();
         let hash = key_hash(topic.as_str(), key);
         self.index.query(hash, millis.clone(), &mut |at| {
             if found.len() >= limit {
@@ -209,7 +209,7 @@ impl Broker {
             ControlFlow::Continue(())
         })?;
         found.truncate(limit);
-        Ok(())
+        Ok(found)
     }
 
     /// Looks through the part of the log that the index does not have.

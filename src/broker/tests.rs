@@ -68,7 +68,9 @@ pub(super) fn bodies(broker: &Broker, topic: &str, queue_id: u32) -> Vec<String>
     let mut at = broker.queue_range(&name, queue_id).unwrap_or_default().0;
     let mut bodies = Vec::new();
     loop {
-        let pulled = broker.pull(&name, queue_id, at, 32, &Filter::all()).unwrap();
+        let pulled = broker
+            .pull(&PullRequest { topic: &name, queue_id, offset: at, count_max: 32, filter: &Filter::all() })
+            .unwrap();
         if pulled.status == PullStatus::NoNewMessage {
             return bodies;
         }
@@ -92,8 +94,7 @@ fn assert_found(broker: &Broker, expected: &[String]) {
     assert_eq!(bodies(broker, "orders", 1), expected);
     let topic = TopicName::new("orders").unwrap();
     for n in [0, expected.len() / 2, expected.len() - 1] {
-        let mut found = Vec::new();
-        broker.query_by_key(&topic, &format!("key-{n}"), 0..=i64::MAX, 32, &mut found).unwrap();
+        let found = broker.query_by_key(&topic, &format!("key-{n}"), 0..=i64::MAX, 32).unwrap();
         let found: Vec<_> = found.iter().map(|view| view.body_str().unwrap().into_owned()).collect();
         assert_eq!(found, [expected[n].clone()]);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::storage::{
-    Access, Disk, Durable, Entry, EntryKind, MappedFile, create_segment, file_name, parse_file_name,
+    Access, Disk, Durable, Entry, EntryKind, MappedFile, NewFile, file_name, parse_file_name,
 };
 use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
 use crate::types::to_u64;
@@ -250,7 +250,9 @@ impl LogFiles {
         let path = self.options.dir.join(file_name(start));
         let len = self.options.file_size;
         let step = STEP_MIN.min(len);
-        create_segment(self.disk.as_ref(), &self.options.temp_dir, &path, len, step, Durable::Yes)?;
+        let temp_dir = &self.options.temp_dir;
+        NewFile { path: &path, temp_dir, len, first_blocks: step, durable: Durable::Yes }
+            .create(self.disk.as_ref())?;
         let map = self.disk.map(&path, 0..len, Access::Sequential)?;
         Ok(Arc::new(LogFile { start, map, allocated: AtomicU64::new(step) }))
     }

@@ -8,7 +8,7 @@ use super::files::{self, FoundFile};
 use super::unit::{UNIT_BYTES, UNIT_LEN, Unit};
 use super::windows::{OVERLAP, WINDOW, Window};
 use crate::error::{Error, Result};
-use crate::storage::{Access, Durable, create_segment, file_name};
+use crate::storage::{Access, Durable, NewFile, file_name};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::types::{PhysicalOffset, QueueOffset, TopicName, to_u64, to_usize};
 
@@ -223,11 +223,8 @@ impl ConsumeQueue {
             disk.create_dir(&topic_dir)?;
             disk.create_dir(&dir)?;
         }
-        // Two queues may make a file of the same name at the same time.
-        let made = options.temp_dir.join(format!("queue-{}-{}.tmp", self.topic, self.queue_id));
-        let len = options.file_size;
-        create_segment(disk, &options.temp_dir, &made.with_extension("new"), len, BLOCK, Durable::No)?;
-        disk.rename(&made.with_extension("new"), &path)?;
+        let (path, temp_dir, len) = (&path, &options.temp_dir, options.file_size);
+        NewFile { path, temp_dir, len, first_blocks: BLOCK, durable: Durable::No }.create(disk)?;
         self.mark_dirty(start);
         Ok(())
     }

@@ -20,7 +20,7 @@ use self::file::IndexFile;
 pub(crate) use self::format::{Geometry, KeyHasher, key_hash};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::storage::{Access, Disk, Durable, create_segment};
+use crate::storage::{Access, Disk, Durable, NewFile};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, Ordering, RwLock};
 use crate::types::{PhysicalOffset, to_u64};
 
@@ -242,7 +242,8 @@ impl Index {
         self.disk.create_dir_all(&options.dir)?;
         self.disk.create_dir_all(&options.temp_dir)?;
         let (disk, len) = (self.disk.as_ref(), geometry.file_len());
-        create_segment(disk, &options.temp_dir, &path, len, Self::first_step(geometry), Durable::No)?;
+        let (first_blocks, temp_dir) = (Self::first_step(geometry), &options.temp_dir);
+        NewFile { path: &path, temp_dir, len, first_blocks, durable: Durable::No }.create(disk)?;
         let map = self.disk.map(&path, 0..len, Access::Random)?;
         let file = Arc::new(IndexFile::new(map, geometry, name));
         if let Some(previous) = previous {

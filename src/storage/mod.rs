@@ -14,7 +14,7 @@ mod real;
 mod slots;
 
 pub(crate) use config_file::{Source, encode_config, load_config, save_config};
-pub(crate) use create::{Durable, create_segment};
+pub(crate) use create::{Durable, NewFile};
 pub(crate) use disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
 pub(crate) use mapped_file::{MappedFile, PutObserver};
 pub(crate) use names::{file_name, parse_file_name};

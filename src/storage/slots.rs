@@ -12,7 +12,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Access, Disk, Durable, EntryKind, MappedFile, create_segment};
+use super::{Access, Disk, Durable, EntryKind, MappedFile, NewFile};
 use crate::error::Result;
 use crate::sync::Mutex;
 
@@ -41,7 +41,8 @@ impl TwoSlots {
             if found.is_some_and(|found| found.kind == EntryKind::File) {
                 disk.remove_file(path)?;
             }
-            create_segment(disk.as_ref(), temp_dir, path, LEN, LEN, Durable::Yes)?;
+            NewFile { path: path, temp_dir: temp_dir, len: LEN, first_blocks: LEN, durable: Durable::Yes }
+                .create(disk.as_ref())?;
         }
         disk.allocate(path, 0..LEN)?;
         let map = disk.map(path, 0..LEN, Access::Random)?;
