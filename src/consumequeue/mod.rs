@@ -4,6 +4,7 @@
 //! or wrong is made again from the log.
 
 mod files;
+mod mend;
 mod queue;
 mod unit;
 mod windows;
@@ -12,7 +13,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) use queue::{Confirmed, ConsumeQueue};
+pub(crate) use mend::Confirmed;
+pub(crate) use queue::ConsumeQueue;
 pub(crate) use unit::{UNIT_LEN, Unit};
 use windows::MapBudget;
 

@@ -13,55 +13,42 @@ use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::types::{PhysicalOffset, QueueOffset, TopicName, to_u64, to_usize};
 
 /// The first step in which a file gets its blocks, and the unit of all.
-const BLOCK: u64 = 4_096;
+pub(super) const BLOCK: u64 = 4_096;
 /// The largest step.
 const STEP_MAX: u64 = 64 << 10;
 /// What `dirty_from` holds when nothing is.
 const CLEAN: u64 = u64::MAX;
 
-/// What [`ConsumeQueue::confirm`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Confirmed {
-    /// The unit stood there already.
-    Same,
-    /// Another one stood there.
-    Replaced,
-    /// It was the next one, and has been appended.
-    Appended,
-    /// Units before it are missing; nothing was changed.
-    Gap,
-}
-
 /// The files of a queue, and the windows into them that are mapped.
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     /// The window in which the next unit goes.
-    tail: Option<Window>,
+    pub(super) tail: Option<Window>,
     /// The window that was read last, if it is another one.
-    read: Option<Window>,
+    pub(super) read: Option<Window>,
     /// Bytes of the queue before this have real blocks, in the last file.
-    ready_end: u64,
+    pub(super) ready_end: u64,
     /// Where the first file starts and the last one ends; equal if there is none.
-    first: u64,
-    end: u64,
+    pub(super) first: u64,
+    pub(super) end: u64,
 }
 
 /// One queue of one topic.
 #[derive(Debug)]
 pub(crate) struct ConsumeQueue {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     topic: TopicName,
     queue_id: u32,
     /// Used since the clock hand last passed.
     used: AtomicBool,
     /// Something stands behind the last unit that is no unit: it must be removed before the first append.
-    suspect: AtomicBool,
-    min: AtomicU64,
+    pub(super) suspect: AtomicBool,
+    pub(super) min: AtomicU64,
     /// One past the last unit that readers may see.
-    max: AtomicU64,
+    pub(super) max: AtomicU64,
     /// The first byte that is not synced.
     dirty_from: AtomicU64,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 impl ConsumeQueue {
@@ -141,12 +128,12 @@ impl ConsumeQueue {
         files::dir_of(&self.shared.options.dir, &self.topic, self.queue_id)
     }
 
-    fn path(&self, file_start: u64) -> PathBuf {
+    pub(super) fn path(&self, file_start: u64) -> PathBuf {
         self.dir().join(file_name(file_start))
     }
 
     /// Returns where the file starts in which a byte of the queue lies.
-    fn file_of(&self, byte: u64) -> u64 {
+    pub(super) fn file_of(&self, byte: u64) -> u64 {
         byte.checked_rem(self.shared.options.file_size).map_or(0, |inside| byte.saturating_sub(inside))
     }
 
@@ -252,7 +239,7 @@ impl ConsumeQueue {
     }
 
     /// Returns the window in which a unit lies that can be read.
-    fn window(&self, byte: u64) -> Result<Window> {
+    pub(super) fn window(&self, byte: u64) -> Result<Window> {
         let mut state = self.state.lock();
         self.used.store(true, Ordering::Relaxed);
         let State { tail, read, .. } = &*state;
@@ -310,53 +297,6 @@ impl ConsumeQueue {
         self.mark_dirty(from);
         // Ordering: partner of the load in `max_offset`.
         self.max.store(max.saturating_add(to_u64(units.len())), Ordering::Release);
-        Ok(())
-    }
-
-    /// Sees to it that a unit stands at its place. For recovery, and for mending what is visible already.
-    pub(crate) fn confirm(&self, at: QueueOffset, unit: Unit) -> Result<Confirmed> {
-        let max = self.max_offset();
-        if at < max {
-            if self.get(at)? == Some(unit) {
-                return Ok(Confirmed::Same);
-            }
-            let byte = at.get().saturating_mul(UNIT_LEN);
-            let window = self.window(byte)?;
-            window.map.put(to_usize(byte.saturating_sub(window.start)), &unit.encode())?;
-            self.mark_dirty(byte);
-            return Ok(Confirmed::Replaced);
-        }
-        if at > max {
-            if !self.has_no_units() {
-                return Ok(Confirmed::Gap);
-            }
-            self.start_at(at)?;
-        }
-        self.append(at, unit)?;
-        Ok(Confirmed::Appended)
-    }
-
-    fn has_no_units(&self) -> bool {
-        let first = self.state.lock().first;
-        self.max.load(Ordering::Relaxed) == first / UNIT_LEN
-    }
-
-    /// Makes an empty queue one whose first message has a number above 0: the places before it in its file are filled.
-    fn start_at(&self, at: QueueOffset) -> Result<()> {
-        self.clear()?;
-        let target = at.get().saturating_mul(UNIT_LEN);
-        let start = self.file_of(target);
-        {
-            let mut state = self.state.lock();
-            (state.first, state.end, state.ready_end) = (start, start, start);
-        }
-        self.max.store(start / UNIT_LEN, Ordering::Release);
-        while self.max_offset() < at {
-            let count = at.since(self.max_offset()).min(1_000);
-            let blanks = vec![Unit::BLANK; to_usize(count)];
-            self.append_run(self.max_offset(), &blanks)?;
-        }
-        self.min.store(at.get(), Ordering::Release);
         Ok(())
     }
 
@@ -423,7 +363,7 @@ impl ConsumeQueue {
     }
 
     /// Returns the first place from `low` on whose unit the predicate does not accept.
-    fn partition(
+    pub(super) fn partition(
         &self,
         low: u64,
         mut accepts: impl FnMut(Option<Unit>) -> Result<bool>,
@@ -438,90 +378,6 @@ impl ConsumeQueue {
             }
         }
         Ok(QueueOffset::new(low))
-    }
-
-    /// Keeps only the units of records before `limit`, and makes everything behind them zeros. Returns how many went.
-    pub(crate) fn cut_from(&self, limit: PhysicalOffset) -> Result<u64> {
-        let max = self.max_offset();
-        let keeps =
-            |unit: Option<Unit>| unit.is_some_and(|unit| unit.is_blank() || unit.physical_offset < limit);
-        let last_stays = match max.get().checked_sub(1).map(QueueOffset::new) {
-            Some(last) if max.get().saturating_mul(UNIT_LEN) > self.state.lock().first => {
-                keeps(self.get(last)?)
-            }
-            _ => true,
-        };
-        if last_stays && !self.suspect.load(Ordering::Relaxed) {
-            return Ok(0);
-        }
-        let first = self.state.lock().first / UNIT_LEN;
-        let kept = if last_stays { max } else { self.partition(first, |unit| Ok(keeps(unit)))? };
-        self.cut_at(kept.get().saturating_mul(UNIT_LEN))?;
-        Ok(max.since(kept))
-    }
-
-    /// Drops every byte from a place on.
-    fn cut_at(&self, byte: u64) -> Result<()> {
-        let disk = self.shared.disk.as_ref();
-        let size = self.shared.options.file_size;
-        let mut state = self.state.lock();
-        let taken = [state.tail.take(), state.read.take()];
-        self.shared.maps.give_back(taken.iter().flatten().count());
-        self.max.store(byte / UNIT_LEN, Ordering::Release);
-        self.min.fetch_min(byte / UNIT_LEN, Ordering::AcqRel);
-        let file_start = self.file_of(byte);
-        let mut beyond = if byte == file_start && byte > state.first {
-            file_start
-        } else {
-            file_start.saturating_add(size)
-        };
-        let keep_end = beyond;
-        while beyond < state.end {
-            disk.remove_file(&self.path(beyond))?;
-            beyond = beyond.saturating_add(size);
-        }
-        state.end = keep_end.min(state.end);
-        state.ready_end = byte;
-        if file_start < state.end {
-            let inside = byte.saturating_sub(file_start);
-            disk.punch(&self.path(file_start), inside..size)?;
-            state.ready_end = file_start.saturating_add(inside.next_multiple_of(BLOCK).min(size));
-        }
-        self.suspect.store(false, Ordering::Relaxed);
-        self.mark_dirty(byte.saturating_sub(1));
-        Ok(())
-    }
-
-    /// Removes all units and files: the queue is as if it had never been.
-    pub(crate) fn clear(&self) -> Result<()> {
-        let disk = self.shared.disk.as_ref();
-        let mut state = self.state.lock();
-        let taken = [state.tail.take(), state.read.take()];
-        self.shared.maps.give_back(taken.iter().flatten().count());
-        let mut start = state.first;
-        while start < state.end {
-            disk.remove_file(&self.path(start))?;
-            start = start.saturating_add(self.shared.options.file_size);
-        }
-        *state = State::default();
-        self.min.store(0, Ordering::Release);
-        self.max.store(0, Ordering::Release);
-        self.suspect.store(false, Ordering::Relaxed);
-        self.mark_dirty(0);
-        Ok(())
-    }
-
-    /// Moves the first offset to the first message that the log still holds; to the end if it holds none.
-    pub(crate) fn raise_min(&self, log_min: PhysicalOffset) -> Result<()> {
-        let first = self.state.lock().first / UNIT_LEN;
-        let gone =
-            |unit: Option<Unit>| unit.is_some_and(|unit| unit.is_blank() || unit.physical_offset < log_min);
-        let min = match self.get(QueueOffset::new(first))? {
-            unit if gone(unit) => self.partition(first, |unit| Ok(gone(unit)))?,
-            _ => QueueOffset::new(first),
-        };
-        self.min.store(min.get(), Ordering::Release);
-        Ok(())
     }
 
     /// Tells whether units are not synced yet.
