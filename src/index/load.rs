@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::file::{Health, IndexFile};
 use super::format::Geometry;
 use super::names::parse_file_name;
-use super::{Index, IndexOptions, Writer, allocate_slots, last_physical};
+use super::{Index, IndexOptions, Writer, last_physical};
 use crate::error::{Error, Result};
 use crate::storage::{Access, Disk, EntryKind};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, Ordering, RwLock};
@@ -141,7 +141,7 @@ impl Index {
 /// Keeps the entries before `limit`; see [`IndexFile::keep_before`]. A slot may lie in a hole, which must not be
 /// touched while the disk is full.
 fn mend(disk: &dyn Disk, file: &IndexFile, geometry: Geometry, limit: u64) -> Result<()> {
-    allocate_slots(disk, file, geometry)?;
+    disk.allocate(file.path(), 0..geometry.entries_start())?;
     file.keep_before(limit)
 }
 

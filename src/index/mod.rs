@@ -30,8 +30,6 @@ const PAGE_LEN: u64 = 4_096;
 /// Real blocks are allocated in steps that double between these two.
 const STEP_MIN: u64 = 64 << 10;
 const STEP_MAX: u64 = 1 << 20;
-/// What must be left of the disk after holes in a file with data have been filled.
-const FREE_MIN: u64 = 16 << 20;
 
 #[derive(Debug, Clone)]
 pub(crate) struct IndexOptions {
@@ -89,20 +87,6 @@ impl Writer {
         let allocated = to_u64(geometry.entry_position(next));
         Ok(Self { file, next, allocated, last_physical: last_physical(files)?, ..Self::default() })
     }
-}
-
-/// Allocates the slots of a file that holds data.
-///
-/// A disk that runs full in the middle of an allocation may punch out the whole range, so that must not happen here:
-/// the room is looked for first.
-fn allocate_slots(disk: &dyn Disk, file: &IndexFile, geometry: Geometry) -> Result<()> {
-    let len = geometry.entries_start();
-    let free = disk.free_bytes(file.path().parent().unwrap_or(file.path()))?;
-    if free < len.saturating_add(FREE_MIN) {
-        let reason = format!("{} needs {len} bytes and the disk has {free}", file.path().display());
-        return Err(Error::StoreFull(reason.into()));
-    }
-    disk.allocate(file.path(), 0..len)
 }
 
 /// Returns where the message of the newest entry starts.
@@ -214,7 +198,7 @@ impl Index {
             };
         } else {
             if !writer.slots_allocated {
-                allocate_slots(self.disk.as_ref(), &file, geometry)?;
+                self.disk.allocate(file.path(), 0..geometry.entries_start())?;
                 writer.slots_allocated = true;
             }
             let step = writer.step.saturating_mul(2).clamp(STEP_MIN, STEP_MAX);
@@ -244,7 +228,9 @@ impl Index {
         let (disk, len) = (self.disk.as_ref(), geometry.file_len());
         let (first_blocks, temp_dir) = (Self::first_step(geometry), &options.temp_dir);
         NewFile { path: &path, temp_dir, len, first_blocks, durable: Durable::No }.create(disk)?;
-        let map = self.disk.map(&path, 0..len, Access::Random)?;
+        let mapped = self.disk.map(&path, 0..len, Access::Random);
+        // A file that is left behind would be an empty one in the middle, with which the next opening ends.
+        let map = mapped.inspect_err(|_| drop(self.disk.remove_file(&path)))?;
         let file = Arc::new(IndexFile::new(map, geometry, name));
         if let Some(previous) = previous {
             file.start_after(&previous)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Geometry, Index, IndexOptions, Keyed, key_hash};
 use crate::clock::ManualClock;
 use crate::error::Error;
-use crate::storage::RealDisk;
+use crate::storage::{Disk, PrivateDisk, RealDisk};
 use crate::sync::{AtomicU64, Ordering};
 use crate::types::PhysicalOffset;
 
@@ -30,13 +30,17 @@ impl Fixture {
     }
 
     fn open_with_warnings(&self) -> (Index, Vec<String>) {
+        self.open_on(Arc::new(RealDisk))
+    }
+
+    fn open_on(&self, disk: Arc<dyn Disk>) -> (Index, Vec<String>) {
         let options = IndexOptions {
             dir: self.dir(),
             temp_dir: self.folder.path().join("temp"),
             geometry: self.geometry,
             clock: Arc::new(ManualClock::new(START)),
         };
-        Index::open(Arc::new(RealDisk), options).unwrap()
+        Index::open(disk, options).unwrap()
     }
 
     fn open(&self) -> Index {
@@ -443,6 +447,23 @@ fn a_process_killed_between_two_stores_leaves_a_file_that_is_mended() {
     assert_eq!(warnings.len(), 1);
     assert_holds(&index, 5);
     assert_eq!(fs::read(&fixture.files()[0]).unwrap()[24..32], 400_u64.to_be_bytes());
+}
+
+#[test]
+fn a_damaged_folder_opened_for_reading_only_is_mended_and_filled_in_memory_alone() {
+    let fixture = Fixture::filled(23);
+    patch(&fixture.files()[4], 36, &3_u32.to_be_bytes());
+    patch(&fixture.files()[2], 0, &[0xff; 8]);
+    let content =
+        || -> Vec<_> { fixture.files().into_iter().map(|path| (fs::read(&path).unwrap(), path)).collect() };
+    let before = content();
+    let (index, warnings) = fixture.open_on(Arc::new(PrivateDisk::new()));
+    assert_eq!(warnings.len(), 3);
+    catch_up(&index, 30);
+    index.cut(PhysicalOffset::new(2_500)).unwrap();
+    assert_holds(&index, 25);
+    index.sync().unwrap();
+    assert!(before == content());
 }
 
 #[test]
