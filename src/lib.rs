@@ -23,6 +23,7 @@ compile_error!(
 
 mod broker;
 mod clock;
+mod cluster;
 mod commitlog;
 mod config;
 mod consumequeue;

@@ -1,0 +1,172 @@
+//! WHO HAS WHAT: which broker has which queues of a topic, who belongs to which group, and what time it is for all.
+//!
+//! The cluster takes the place of RocketMQ's name service. Routes are made from the topics of the brokers when they
+//! are first asked for, and dropped when a topic changes, so nobody polls: a waiting consumer is woken.
+
+mod groups;
+mod route;
+mod topics;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use groups::Groups;
+pub(crate) use groups::{GroupKind, GroupSeat};
+pub(crate) use route::{Route, RouteQueue};
+
+use crate::broker::{Broker, Health};
+use crate::clock::Clock;
+use crate::config::StoreConfig;
+use crate::error::{Error, Result};
+use crate::message::MessageId;
+use crate::message::ids::UniqueIds;
+use crate::sync::{Arrivals, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::types::{BrokerName, GroupName, MessageQueue, TopicName};
+
+/// All brokers of a store, and what is known about them together. Every handle of a store holds it; the last one that
+/// lets go closes the brokers.
+///
+/// Lock order: `changes`, then `arrivals`, then `routes`, then whatever a broker takes.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// By name.
+    brokers: Vec<Arc<Broker>>,
+    config: Arc<StoreConfig>,
+    clock: Arc<dyn Clock>,
+    ids: UniqueIds,
+    routes: RwLock<HashMap<TopicName, Arc<Route>>>,
+    /// Raised whenever a topic is made, changed or deleted.
+    version: AtomicU64,
+    /// Held while topics change, and while a route is made from them.
+    changes: Mutex<()>,
+    arrivals: Mutex<HashMap<TopicName, Arc<Arrivals>>>,
+    groups: Arc<Groups>,
+    closed: AtomicBool,
+}
+
+impl Cluster {
+    /// Joins brokers that are open.
+    pub(crate) fn new(
+        mut brokers: Vec<Arc<Broker>>,
+        config: Arc<StoreConfig>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        brokers.sort_by(|one, other| one.name().cmp(other.name()));
+        Arc::new(Self {
+            brokers,
+            config,
+            clock,
+            ids: UniqueIds::new(),
+            routes: RwLock::default(),
+            version: AtomicU64::new(0),
+            changes: Mutex::default(),
+            arrivals: Mutex::default(),
+            groups: Arc::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns the brokers, by name.
+    pub(crate) fn brokers(&self) -> &[Arc<Broker>] {
+        &self.brokers
+    }
+
+    /// Returns the broker of a name.
+    pub(crate) fn broker(&self, name: &BrokerName) -> Option<&Arc<Broker>> {
+        let place = self.brokers.binary_search_by(|broker| broker.name().cmp(name)).ok()?;
+        self.brokers.get(place)
+    }
+
+    /// Returns the broker that has a queue.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if the store has no broker of that name, and `Closed`.
+    pub(crate) fn broker_of(&self, queue: &MessageQueue) -> Result<&Arc<Broker>> {
+        self.check_open()?;
+        self.broker(queue.broker()).ok_or_else(|| {
+            let names: Vec<_> = self.brokers.iter().map(|broker| broker.name().as_str()).collect();
+            let (wrong, names) = (queue.broker(), names.join(", "));
+            Error::argument("queue", format!("the store has no broker {wrong}, but {names}"))
+        })
+    }
+
+    /// Returns the settings.
+    pub(crate) fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+
+    /// Returns the clock.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Returns the id of a message that is sent at this time.
+    pub(crate) fn next_id(&self, now_millis: i64) -> MessageId {
+        self.ids.next(now_millis)
+    }
+
+    /// Seats a member in a group until the seat is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidConfig` where the group has a consumer already.
+    pub(crate) fn join_group(&self, group: &GroupName, kind: GroupKind) -> Result<GroupSeat> {
+        self.check_open()?;
+        self.groups.join(group, kind)
+    }
+
+    /// Refuses work where the store is closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Says how well the store is: as well as its worst broker.
+    pub(crate) fn health(&self) -> Health {
+        let mut troubles = Vec::new();
+        for broker in &self.brokers {
+            match broker.health() {
+                Health::Ok => {}
+                Health::Degraded(parts) => {
+                    troubles.extend(parts.iter().map(|part| format!("{}: {part}", broker.name())));
+                }
+                worst @ (Health::Failed { .. } | Health::Closed) => return worst,
+            }
+        }
+        if troubles.is_empty() { Health::Ok } else { Health::Degraded(troubles) }
+    }
+
+    /// Closes every broker, and says what the first one that could not be closed cleanly said. Closing twice is no
+    /// error.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.end(|broker| broker.close())
+    }
+
+    /// Stops as the death of the process would.
+    pub(crate) fn kill(&self) {
+        let _ = self.end(|broker| {
+            broker.kill();
+            Ok(())
+        });
+    }
+
+    fn end(&self, stop: impl Fn(&Broker) -> Result<()>) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        let mut result = Ok(());
+        for broker in &self.brokers {
+            result = result.and(stop(broker));
+        }
+        // Sleepers who wait for a topic that does not exist are known to no broker.
+        for arrivals in self.arrivals.lock().values() {
+            arrivals.notify();
+        }
+        result
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what could not be written stays marked by `abort`, and the next opening looks.
+        let _ = self.close();
+    }
+}

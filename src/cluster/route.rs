@@ -1,0 +1,137 @@
+//! Where can messages of a topic be sent, and where can they be read?
+
+use std::sync::Arc;
+
+use crate::broker::{Broker, TopicOfBroker};
+use crate::config::Permission;
+use crate::error::{Error, Result};
+use crate::sync::{AtomicU32, Ordering};
+use crate::types::{MessageQueue, TopicName, to_usize};
+
+/// One queue of a route, with what it takes to use it.
+#[derive(Debug, Clone)]
+pub(crate) struct RouteQueue {
+    pub(crate) queue: MessageQueue,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) topic: Arc<TopicOfBroker>,
+}
+
+/// The queues of one topic over all brokers, as they were when the route was made.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The topic.
+    pub(crate) topic: TopicName,
+    /// Queues to send to, sorted.
+    pub(crate) write: Vec<RouteQueue>,
+    /// Their names, in the same order: what a selector chooses from.
+    pub(crate) write_names: Vec<MessageQueue>,
+    /// Queues to read from, sorted.
+    pub(crate) read: Vec<RouteQueue>,
+    /// What at least one broker permits.
+    pub(crate) permission: Permission,
+    /// Which version of the topics this was made from.
+    pub(crate) version: u64,
+    /// Whether an application may send here at all.
+    sendable: bool,
+    /// Whose turn it is among the queues to send to.
+    turn: AtomicU32,
+}
+
+impl Route {
+    /// Makes a route from the topic as the brokers have it; `None` where none has it. The brokers must be sorted.
+    /// `turn` says with which queue the round begins.
+    pub(super) fn of(brokers: &[Arc<Broker>], topic: &str, version: u64, turn: u32) -> Option<Self> {
+        let found: Vec<_> =
+            brokers.iter().filter_map(|broker| Some((broker, broker.topic(topic)?))).collect();
+        let name = found.first()?.1.name().clone();
+        let (mut write, mut read, mut bits) = (Vec::new(), Vec::new(), 0);
+        for (broker, topic) in found {
+            let config = topic.config();
+            bits |= config.permission.bits();
+            let queue = |id| RouteQueue {
+                queue: MessageQueue::new(name.clone(), broker.name().clone(), id),
+                broker: Arc::clone(broker),
+                topic: Arc::clone(&topic),
+            };
+            if config.permission.can_write() {
+                write.extend((0..config.write_queues).map(queue));
+            }
+            if config.permission.can_read() {
+                read.extend((0..config.read_queues).map(queue));
+            }
+        }
+        Some(Self {
+            sendable: name.is_sendable(),
+            topic: name,
+            write_names: write.iter().map(|entry: &RouteQueue| entry.queue.clone()).collect(),
+            write,
+            read,
+            permission: Permission::from_bits(bits).unwrap_or(Permission::READ_WRITE),
+            version,
+            turn: AtomicU32::new(turn),
+        })
+    }
+
+    /// Refuses a topic that an application may not send to.
+    pub(crate) fn check_sendable(&self) -> Result<()> {
+        if !self.sendable {
+            return Err(not_sendable(&self.topic));
+        }
+        if self.write.is_empty() {
+            return Err(Error::PermissionDenied { topic: self.topic.as_str().into(), denied: "written" });
+        }
+        Ok(())
+    }
+
+    /// Refuses a topic that may not be read.
+    pub(crate) fn check_readable(&self) -> Result<()> {
+        if self.permission.can_read() {
+            return Ok(());
+        }
+        Err(Error::PermissionDenied { topic: self.topic.as_str().into(), denied: "read" })
+    }
+
+    /// Returns the place of the next queue to send to: each in turn.
+    pub(crate) fn next_turn(&self) -> usize {
+        // Ordering: a number dispenser; nothing is published through it.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        to_usize(u64::from(turn)).checked_rem(self.write.len()).unwrap_or(0)
+    }
+
+    /// Finds a queue to read from.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied`, and `InvalidArgument` where the topic has no such queue.
+    pub(crate) fn read_queue(&self, queue: &MessageQueue) -> Result<&RouteQueue> {
+        self.check_readable()?;
+        find(&self.read, queue).ok_or_else(|| no_such_queue(queue, &self.read))
+    }
+
+    /// Finds a queue to send to.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied`, and `InvalidArgument` where the topic has no such queue.
+    pub(crate) fn write_queue(&self, queue: &MessageQueue) -> Result<&RouteQueue> {
+        self.check_sendable()?;
+        find(&self.write, queue).ok_or_else(|| no_such_queue(queue, &self.write))
+    }
+}
+
+fn find<'a>(queues: &'a [RouteQueue], queue: &MessageQueue) -> Option<&'a RouteQueue> {
+    queues.get(queues.binary_search_by(|entry| entry.queue.cmp(queue)).ok()?)
+}
+
+fn no_such_queue(wrong: &MessageQueue, queues: &[RouteQueue]) -> Error {
+    let known = match (queues.first(), queues.last()) {
+        (Some(first), Some(last)) => format!("those are {} to {}", first.queue, last.queue),
+        _ => "there are none".to_owned(),
+    };
+    Error::argument("queue", format!("{wrong} is none of the topic's queues for this: {known}"))
+}
+
+/// Returns the error that refuses a topic which RocketMQ keeps for itself.
+pub(super) fn not_sendable(topic: &TopicName) -> Error {
+    Error::argument("topic", format!("{topic} is RocketMQ's own: an application may not send to it"))
+}
