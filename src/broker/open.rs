@@ -271,7 +271,9 @@ fn verify(
     let durables = parts.watermark.get();
     let durable = if report.foreign {
         parts.checksums.end_at(durables.log);
-        DurablePoint::StoreTime(Checkpoint::peek_log_millis(options.disk.as_ref(), &looked.folder.root))
+        // Where nothing says how far the log was flushed, damage before sound records is damage.
+        let millis = Checkpoint::peek_log_millis(options.disk.as_ref(), &looked.folder.root);
+        DurablePoint::StoreTime(if millis == 0 { i64::MAX } else { millis })
     } else {
         DurablePoint::Byte(durables.log)
     };

@@ -26,6 +26,17 @@ pub(crate) struct GroupCommit {
     round_over: Condvar,
 }
 
+/// A round that is led; it ends however the flush ends.
+struct Round<'a>(&'a GroupCommit);
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        *self.0.leading.lock() = false;
+        // Everybody wakes: a leader that left quietly would leave the others asleep for ever.
+        self.0.round_over.notify_all();
+    }
+}
+
 impl GroupCommit {
     /// Waits until `covered` says so, leading a flush where nobody else does.
     ///
@@ -45,11 +56,8 @@ impl GroupCommit {
             if !*leading {
                 *leading = true;
                 drop(leading);
-                let result = flush();
-                *self.leading.lock() = false;
-                // Everybody wakes: a leader that left quietly would leave the others asleep for ever.
-                self.round_over.notify_all();
-                return result.map(|_| FlushWait::Flushed);
+                let _round = Round(self);
+                return flush().map(|_| FlushWait::Flushed);
             }
             match deadline {
                 Some(deadline) if self.round_over.wait_until(&mut leading, deadline).timed_out() => {
