@@ -27,6 +27,7 @@ mod cluster;
 mod commitlog;
 mod config;
 mod consumequeue;
+mod consumer;
 mod error;
 mod filter;
 mod index;
@@ -42,6 +43,7 @@ pub use config::{
     AutoCreate, Background, FileSizes, FlushPolicy, OnMissingOffsets, Permission, RecordChecksum,
     RecoveryMode, TopicConfig,
 };
+pub use consumer::{Consumer, ConsumerBuilder, Delivery, StartFrom};
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};
 pub use filter::Filter;
 pub use message::{Message, MessageId, OwnedMessage, Properties};
