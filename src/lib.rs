@@ -32,7 +32,9 @@ mod error;
 mod filter;
 mod index;
 mod message;
+mod producer;
 mod storage;
+mod store;
 mod sync;
 mod types;
 
@@ -47,4 +49,6 @@ pub use consumer::{Consumer, ConsumerBuilder, Delivery, StartFrom};
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};
 pub use filter::Filter;
 pub use message::{Message, MessageId, OwnedMessage, Properties};
+pub use producer::{Durability, Producer, Selector, SendReceipt, SendStatus};
+pub use store::{BrokerView, KeyQuery, Store, StoreBuilder};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

@@ -35,7 +35,7 @@ use std::time::Duration;
 use background::Workers;
 use checkpoint::{Checkpoint, Watermark};
 use checksums::Checksums;
-pub(crate) use conf::BrokerConf;
+pub(crate) use conf::{BrokerConf, FILE as CONF_FILE, default_host};
 use deleted::Deleted;
 use folder::Folder;
 use owner::Owner;
@@ -241,6 +241,11 @@ impl Broker {
     /// Returns the name.
     pub(crate) const fn name(&self) -> &BrokerName {
         &self.name
+    }
+
+    /// Returns the folder.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.folder.root
     }
 
     /// Returns the address that stands in records as the store host.

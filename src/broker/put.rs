@@ -119,6 +119,11 @@ impl Broker {
         }
     }
 
+    /// Returns the bytes that a message takes in the log.
+    pub(crate) fn stored_size(&self, topic: &TopicOfBroker, message: &PutMessage<'_>) -> Result<u32> {
+        Draft::size_of(&self.fields(topic, 0, message), self.coverage())
+    }
+
     fn draft<'a>(
         &self,
         topic: &'a TopicOfBroker,
@@ -126,7 +131,16 @@ impl Broker {
         message: &PutMessage<'a>,
         buffer: &mut Vec<u8>,
     ) -> Result<Draft<'a>> {
-        let fields = DraftFields {
+        Draft::new(&self.fields(topic, queue_id, message), self.coverage(), buffer)
+    }
+
+    fn fields<'a>(
+        &self,
+        topic: &'a TopicOfBroker,
+        queue_id: u32,
+        message: &PutMessage<'a>,
+    ) -> DraftFields<'a> {
+        DraftFields {
             topic: topic.name().as_str(),
             queue_id,
             flag: message.flag,
@@ -138,8 +152,7 @@ impl Broker {
             prepared_transaction_offset: message.prepared_transaction_offset,
             body: message.body,
             properties: message.properties,
-        };
-        Draft::new(&fields, self.coverage(), buffer)
+        }
     }
 
     /// Appends drafts to the log under the put lock, and under async flush makes them visible.

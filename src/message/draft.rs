@@ -140,6 +140,15 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// Returns the bytes that the record of these fields will have.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new).
+    pub(crate) fn size_of(fields: &DraftFields<'_>, coverage: Coverage) -> Result<u32> {
+        Lengths::of(fields, coverage).map(|lengths| lengths.size)
+    }
+
     /// Returns the bytes of the whole record.
     pub(crate) const fn size(&self) -> u32 {
         self.size

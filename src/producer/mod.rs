@@ -1,0 +1,240 @@
+//! How are messages sent? A producer checks them, chooses a queue, and puts them into its broker.
+//!
+//! A blocking send does everything in the caller's thread: a route that is known already, properties encoded once into
+//! a buffer of the thread, one put. Nothing is allocated on the way, unless the message has very long keys. Asynchronous
+//! and one-way sends, retries and time budgets have their place in [`Producer::deliver`], through which every message
+//! goes.
+
+mod batch;
+mod receipt;
+mod selector;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+pub use receipt::{Durability, SendReceipt, SendStatus};
+pub use selector::Selector;
+use selector::by_consistent_hash;
+
+use crate::broker::{PutMessage, WaitForFlush};
+use crate::cluster::{Cluster, GroupKind, GroupSeat, Route, RouteQueue};
+use crate::error::{Error, Result};
+use crate::message::check::check;
+use crate::message::ids::offset_id;
+use crate::message::sys_flag::SysFlag;
+use crate::message::tags::tags_code;
+use crate::message::{Message, MessageId};
+use crate::types::{GroupName, MessageQueue, PhysicalOffset};
+
+/// The address that stands in records as that of the producer: it lives in the store's own process.
+const BORN_HOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Above this many bytes a thread's buffer is given back after use.
+const BUFFER_KEPT: usize = 64 << 10;
+
+thread_local! {
+    /// Where the properties of the message that this thread sends are encoded.
+    static PROPERTIES: RefCell<Vec<u8>> = RefCell::default();
+}
+
+/// Sends messages, as a member of a producer group (RocketMQ's `DefaultMQProducer`).
+///
+/// A handle: cloning it is cheap, and clones can send from any number of threads at once. It keeps the store open;
+/// once the store is closed, every send is [`Error::Closed`].
+///
+/// What one thread sends to one queue keeps its order; messages with equal order keys go to one queue. Every way to
+/// send checks all of a message before anything is stored, and blocks for the append lock of one broker, under
+/// `FlushPolicy::Sync` also for the flush, at most `sync_flush_timeout`. A receipt means that the message is stored; see
+/// [`SendStatus`] for how safe it is.
+///
+/// ```
+/// use pocketmq::{Message, Store};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let store = Store::open(dir.path())?;
+/// let producer = store.producer("shop")?;
+/// let receipt = producer.send(Message::new("orders", "hello").tag("created").key("order-42"))?;
+/// assert_eq!(store.message(receipt.message_id())?.unwrap().body_str()?, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[doc(alias = "DefaultMQProducer")]
+#[doc(alias = "MQProducer")]
+pub struct Producer {
+    member: Arc<Member>,
+}
+
+struct Member {
+    cluster: Arc<Cluster>,
+    seat: GroupSeat,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Producer").field("group", self.group()).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Joins a group.
+    pub(crate) fn join(cluster: &Arc<Cluster>, group: &GroupName) -> Result<Self> {
+        let seat = cluster.join_group(group, GroupKind::Producer)?;
+        Ok(Self { member: Arc::new(Member { cluster: Arc::clone(cluster), seat }) })
+    }
+
+    /// Returns the group.
+    #[must_use]
+    pub fn group(&self) -> &GroupName {
+        self.member.seat.group()
+    }
+
+    /// Sends a message to a queue of the producer's choice: by its order key if it has one (a consistent hash, as
+    /// RocketMQ 5), else to each queue of the topic in turn. Makes the topic where the store does so.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` and `MessageTooLarge` name what is wrong with the message; `TopicNotFound` where the topic
+    /// does not exist and is not made; `PermissionDenied`; `StoreFull` until there is space again; `Closed`. None of
+    /// these has stored anything. `FlushFailed`: what was stored, its [`outcome`](Error::outcome) says; `Io`.
+    pub fn send(&self, message: impl Borrow<Message>) -> Result<SendReceipt> {
+        let message = message.borrow();
+        self.check(message)?;
+        self.deliver(message.topic(), |route| {
+            let place = choose(route, message.order_key_text());
+            self.put(entry(route, place)?, message)
+        })
+    }
+
+    /// Sends a message to this queue.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), and `InvalidArgument` where the queue is not one of the message's topic to
+    /// which messages can be sent.
+    pub fn send_to(&self, queue: &MessageQueue, message: impl Borrow<Message>) -> Result<SendReceipt> {
+        let message = message.borrow();
+        self.check(message)?;
+        check_topic(queue, message.topic())?;
+        self.deliver(message.topic(), |route| self.put(route.write_queue(queue)?, message))
+    }
+
+    /// Sends a message to the queue that `select` chooses: it is given all queues of the topic to which messages can
+    /// be sent, sorted by broker and number, and the message, and returns a place in the slice. It is called while
+    /// nothing is locked, so it may do what it likes, and a panic in it passes through without harm. See [`Selector`]
+    /// for ready ones.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), and `InvalidArgument` where `select` returns `None` or a place outside the
+    /// slice.
+    #[doc(alias = "MessageQueueSelector")]
+    pub fn send_with(
+        &self,
+        message: impl Borrow<Message>,
+        select: impl Fn(&[MessageQueue], &Message) -> Option<usize>,
+    ) -> Result<SendReceipt> {
+        let message = message.borrow();
+        self.check(message)?;
+        self.deliver(message.topic(), |route| {
+            let place = select(&route.write_names, message)
+                .ok_or_else(|| Error::argument("selector", "it returned None instead of a queue"))?;
+            self.put(entry(route, place)?, message)
+        })
+    }
+
+    /// Refuses a message that may not be sent, and every message where the store is closed.
+    fn check(&self, message: &Message) -> Result<()> {
+        self.member.cluster.check_open()?;
+        check(message, self.member.cluster.config().message_size_max)
+    }
+
+    /// Looks the topic up and lets `put` use the route; once more where the topic was deleted in between.
+    fn deliver<T>(&self, topic: &str, mut put: impl FnMut(&Route) -> Result<T>) -> Result<T> {
+        let cluster = &self.member.cluster;
+        let route = cluster.route_or_create(topic)?;
+        route.check_sendable()?;
+        match put(&route) {
+            Err(Error::TopicNotFound(_)) => {
+                let route = cluster.route_or_create(topic)?;
+                route.check_sendable()?;
+                put(&route)
+            }
+            result => result,
+        }
+    }
+
+    fn put(&self, to: &RouteQueue, message: &Message) -> Result<SendReceipt> {
+        let cluster = &self.member.cluster;
+        let now = cluster.clock().wall_millis();
+        let id = cluster.next_id(now);
+        let stored = with_buffer(|buffer| {
+            message.append_properties(&id, buffer);
+            let put = put_message(message, now, buffer);
+            to.broker.put(&to.topic, to.queue.queue_id(), &put, wait_of(message))
+        })?;
+        let place = offset_id(to.broker.host(), stored.physical_offset);
+        Ok(SendReceipt::new(stored, &to.queue, (id, place), message.joined_keys()))
+    }
+}
+
+/// The id of a message and the id of its place.
+type Ids = (MessageId, MessageId);
+
+/// Returns the place of the queue that a message goes to.
+fn choose(route: &Route, order_key: Option<&str>) -> usize {
+    match order_key {
+        Some(key) => by_consistent_hash(key, route.write.len()).unwrap_or(0),
+        None => route.next_turn(),
+    }
+}
+
+fn entry(route: &Route, place: usize) -> Result<&RouteQueue> {
+    route.write.get(place).ok_or_else(|| {
+        let count = route.write.len();
+        Error::argument("selector", format!("it returned {place}, and there are {count} queues, from 0"))
+    })
+}
+
+fn check_topic(queue: &MessageQueue, topic: &str) -> Result<()> {
+    if queue.topic().as_str() == topic {
+        return Ok(());
+    }
+    Err(Error::argument("queue", format!("{queue} is not a queue of the message's topic {topic:?}")))
+}
+
+fn put_message<'a>(message: &'a Message, now_millis: i64, properties: &'a [u8]) -> PutMessage<'a> {
+    PutMessage {
+        flag: message.flag_number(),
+        sys_flag: SysFlag::NONE,
+        born_millis: now_millis,
+        born_host: BORN_HOST,
+        reconsume_times: 0,
+        prepared_transaction_offset: PhysicalOffset::ZERO,
+        body: message.body(),
+        properties,
+        tags_code: tags_code(message.tag_text()),
+    }
+}
+
+const fn wait_of(message: &Message) -> WaitForFlush {
+    if message.waits() { WaitForFlush::Yes } else { WaitForFlush::No }
+}
+
+/// Lends the thread's buffer, empty. A send from within a send, by way of a clock of the user's, gets one of its own.
+fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    PROPERTIES.with(|cell| match cell.try_borrow_mut() {
+        Ok(mut buffer) => {
+            buffer.clear();
+            let result = work(&mut buffer);
+            if buffer.capacity() > BUFFER_KEPT {
+                *buffer = Vec::new();
+            }
+            result
+        }
+        Err(_) => work(&mut Vec::new()),
+    })
+}

@@ -1,0 +1,1 @@
+//! Does a producer keep its promises?

@@ -1,0 +1,210 @@
+//! What can be set before a store is opened?
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Store;
+use crate::broker::{ProgressHook, RecoveryProgress};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{
+    AutoCreate, Background, FileSizes, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode,
+    StoreConfig,
+};
+use crate::error::Result;
+use crate::storage::{PrivateDisk, RealDisk};
+
+/// The settings of a store that is to be opened: [`Store::builder`] makes one.
+///
+/// Setters take any value; [`open`](Self::open) checks them all and names the one that is wrong.
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it is opened"]
+pub struct StoreBuilder {
+    pub(super) dir: PathBuf,
+    pub(super) brokers: Vec<String>,
+    pub(super) log_dir: Option<PathBuf>,
+    pub(super) conf: Option<PathBuf>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) progress: Option<ProgressHook>,
+    pub(super) config: Arc<StoreConfig>,
+}
+
+impl fmt::Debug for StoreBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("StoreBuilder")
+            .field("dir", &self.dir)
+            .field("brokers", &self.brokers)
+            .field("log_dir", &self.log_dir)
+            .field("conf", &self.conf)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoreBuilder {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            brokers: Vec::new(),
+            log_dir: None,
+            conf: None,
+            clock: Arc::new(SystemClock),
+            progress: None,
+            config: Arc::default(),
+        }
+    }
+
+    /// Sets the names of the brokers, each a shard with a folder of its own. Default: those that the folder has, or
+    /// `broker-a` in a new store. Names that are new are added; one that exists must not be left out. More brokers
+    /// spread the load over more logs, which pays when they lie on several disks.
+    pub fn brokers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.brokers = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets when a message counts as stored durably. Default: [`FlushPolicy::Async`].
+    #[doc(alias = "flushDiskType")]
+    pub fn flush(mut self, policy: FlushPolicy) -> Self {
+        Arc::make_mut(&mut self.config).flush = policy;
+        self
+    }
+
+    /// Sets the longest time that a message stays unflushed under async flush. Default 500 ms; 1 ms to 1 h. A shorter
+    /// one loses less at a power loss and costs more disk traffic.
+    #[doc(alias = "flushIntervalCommitLog")]
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        Arc::make_mut(&mut self.config).flush_interval = interval;
+        self
+    }
+
+    /// Sets how long a send waits for its flush under sync flush before it returns `FlushDiskTimeout`. Default 5 s;
+    /// 1 ms to 1 h.
+    #[doc(alias = "syncFlushTimeout")]
+    pub fn sync_flush_timeout(mut self, timeout: Duration) -> Self {
+        Arc::make_mut(&mut self.config).sync_flush_timeout = timeout;
+        self
+    }
+
+    /// Sets how often committed positions and the checkpoint are written to disk. Default 5 s; 1 ms to 1 h. The death
+    /// of the process loses no position in any case; a power loss loses those of this long.
+    #[doc(alias = "flushConsumerOffsetInterval")]
+    pub fn offset_persist_interval(mut self, interval: Duration) -> Self {
+        Arc::make_mut(&mut self.config).persist_interval = interval;
+        self
+    }
+
+    /// Sets the file sizes of new broker folders. Default: [`FileSizes::default`]. A folder that exists keeps its own.
+    #[doc(alias = "mappedFileSizeCommitLog")]
+    pub fn file_sizes(mut self, sizes: FileSizes) -> Self {
+        Arc::make_mut(&mut self.config).sizes = sizes;
+        self
+    }
+
+    /// Sets what an opening does about damage in the flushed part of the log. Default: [`RecoveryMode::Strict`].
+    pub fn recovery(mut self, mode: RecoveryMode) -> Self {
+        Arc::make_mut(&mut self.config).recovery = mode;
+        self
+    }
+
+    /// Sets what an opening does when committed positions cannot be read. Default: [`OnMissingOffsets::Refuse`].
+    pub fn on_missing_offsets(mut self, choice: OnMissingOffsets) -> Self {
+        Arc::make_mut(&mut self.config).on_missing_offsets = choice;
+        self
+    }
+
+    /// Sets whether sending makes a topic. Default: [`AutoCreate::Queues`]`(4)`.
+    #[doc(alias = "autoCreateTopicEnable")]
+    #[doc(alias = "defaultTopicQueueNums")]
+    pub fn auto_create_topics(mut self, choice: AutoCreate) -> Self {
+        Arc::make_mut(&mut self.config).auto_create = choice;
+        self
+    }
+
+    /// Sets the largest body, in bytes. Default 4 MiB; 1 byte to 1 GiB. A message must fit a log file as well.
+    #[doc(alias = "maxMessageSize")]
+    pub fn max_message_size(mut self, bytes: u32) -> Self {
+        Arc::make_mut(&mut self.config).message_size_max = bytes;
+        self
+    }
+
+    /// Sets what the checksum of a record covers. Default: [`RecordChecksum::WholeRecord`].
+    #[doc(alias = "enabledAppendPropCRC")]
+    pub fn record_checksum(mut self, covers: RecordChecksum) -> Self {
+        Arc::make_mut(&mut self.config).checksum = covers;
+        self
+    }
+
+    /// Sets how many bytes must stay free on the disk: below that, sends are refused. Default: two log files.
+    #[doc(alias = "diskMaxUsedSpaceRatio")]
+    pub fn free_space_min(mut self, bytes: u64) -> Self {
+        Arc::make_mut(&mut self.config).free_space_min = Some(bytes);
+        self
+    }
+
+    /// Sets how many 64 KiB windows of queue files may be mapped at once. Default 20,000; at least 16.
+    pub fn queue_maps_max(mut self, count: usize) -> Self {
+        Arc::make_mut(&mut self.config).queue_maps_max = count;
+        self
+    }
+
+    /// Puts the commit log into a folder of its own, on another disk perhaps. Where the store's folder is one
+    /// broker's, this is its log folder; else each broker gets `<dir>/<broker>/commitlog`. Default: `commitlog` in the
+    /// broker's folder. It is written into `broker.conf`, so a later opening finds it.
+    #[doc(alias = "storePathCommitLog")]
+    pub fn commit_log_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.log_dir = Some(dir.into());
+        self
+    }
+
+    /// Sets who drives the background work. Default: [`Background::Threads`]. Drive it by hand in tests.
+    pub fn background(mut self, choice: Background) -> Self {
+        Arc::make_mut(&mut self.config).background = choice;
+        self
+    }
+
+    /// Sets the clock. Default: that of the machine. Inject a [`ManualClock`](crate::ManualClock) in tests.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets who is told how far a long recovery has come. It is called in the thread that opens the store.
+    pub fn on_recovery_progress(mut self, told: impl Fn(&RecoveryProgress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(told));
+        self
+    }
+
+    /// Names the `broker.conf` of the broker that wrote the folder, where it does not lie in it. It says what cannot
+    /// be told from the files: the geometry of the index, and the broker's name and address. Only for the folder of
+    /// one broker.
+    pub fn broker_conf(mut self, path: impl Into<PathBuf>) -> Self {
+        self.conf = Some(path.into());
+        self
+    }
+
+    /// Opens the store, making it where it does not exist, and recovering it after a crash. Blocks until the store is
+    /// whole: what was stored since the last flush is read, checked and synced.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidConfig` names the setting that is wrong, `ConfigMismatch` the one that contradicts the folder;
+    /// `Locked` if somebody has it open; `Corrupt` for damage that the [`RecoveryMode`] does not accept, and
+    /// `OffsetsUnreadable`; `Unsupported` for a feature of RocketMQ's that cannot be carried; `StoreFull`; `Io`. If one
+    /// broker cannot be opened, those that were are closed again.
+    pub fn open(self) -> Result<Store> {
+        Store::open_with(self, Arc::new(RealDisk))
+    }
+
+    /// Opens a store to look at it, without writing a byte or leaving a lock: what an opening would mend is mended
+    /// in memory, and shown mended. Whatever would change the store is `Unsupported`. The store should not be in use
+    /// by anybody else.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open); `InvalidConfig` where the folder holds no store.
+    pub fn open_read_only(self) -> Result<Store> {
+        Store::open_with(self, Arc::new(PrivateDisk::new()))
+    }
+}

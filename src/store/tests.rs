@@ -1,0 +1,1 @@
+//! Does the door keep its promises?
