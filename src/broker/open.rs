@@ -300,7 +300,8 @@ fn start_of_walk(log: &CommitLog, durables: Durables, foreign: bool) -> u64 {
     }
     let starts = log.files().starts();
     let last_two = starts.iter().rev().nth(1).copied().unwrap_or(start);
-    durables.log.min(durables.queues).min(last_two).max(start)
+    let hole = log.files().holes().first().map_or(u64::MAX, |(from, _)| *from);
+    durables.log.min(durables.queues).min(last_two).min(hole).max(start)
 }
 
 /// Returns the byte behind the last record that a queue names.

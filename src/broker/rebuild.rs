@@ -20,7 +20,9 @@ const FILLER_TOPIC: &str = "_";
 /// The longest filler, in bytes.
 const FILLER_LEN_MAX: u64 = 1 << 20;
 /// Bytes that a filler has besides its body.
-const FILLER_OVERHEAD: u64 = 92;
+const FILLER_WITHOUT_CHECKSUM: u64 = 92;
+/// The same with the checksum of the whole record.
+const FILLER_WITH_CHECKSUM: u64 = 112;
 
 /// The mending of one broker folder.
 pub(super) struct Rebuild<'a> {
@@ -77,6 +79,12 @@ impl Rebuild<'_> {
     /// RocketMQ's. A file that is missing is made.
     fn fill(&self, from: u64, to: u64) -> Result<()> {
         let files = self.parts.log.files();
+        // The smallest record that can have been lost here is no shorter than the smallest filler.
+        let (coverage, overhead) = if self.parts.checksums.demands(from) {
+            (Coverage::WholeRecord, FILLER_WITH_CHECKSUM)
+        } else {
+            (Coverage::BodyOnly, FILLER_WITHOUT_CHECKSUM)
+        };
         let mut at = from;
         while at < to {
             let file = match files.at(at) {
@@ -88,13 +96,13 @@ impl Rebuild<'_> {
             while at < stop {
                 let rest = stop.saturating_sub(at);
                 let position = to_usize(at.saturating_sub(file.start()));
-                if stop == file.end() && rest < FILLER_OVERHEAD.saturating_mul(2) {
+                if stop == file.end() && rest < overhead.saturating_mul(2) {
                     file.map().put(position, &encode_blank(u32::try_from(rest).unwrap_or(8)))?;
                     at = stop;
                     continue;
                 }
                 let len = if rest <= FILLER_LEN_MAX { rest } else { FILLER_LEN_MAX / 2 };
-                file.map().put(position, &filler(at, len)?)?;
+                file.map().put(position, &filler(at, len.saturating_sub(overhead), coverage)?)?;
                 at = at.saturating_add(len);
             }
             file.map().sync(0..file.map().len())?;
@@ -241,9 +249,9 @@ impl Rebuild<'_> {
     }
 }
 
-/// Returns a record of exactly `len` bytes that is valid and that no queue lists.
-fn filler(at: u64, len: u64) -> Result<Vec<u8>> {
-    let body = vec![0; to_usize(len.saturating_sub(FILLER_OVERHEAD))];
+/// Returns a record that is valid and that no queue lists.
+fn filler(at: u64, body_len: u64, coverage: Coverage) -> Result<Vec<u8>> {
+    let body = vec![0; to_usize(body_len)];
     let host = super::conf::default_host(0);
     let fields = DraftFields {
         topic: FILLER_TOPIC,
@@ -259,7 +267,7 @@ fn filler(at: u64, len: u64) -> Result<Vec<u8>> {
         properties: &[],
     };
     let mut buffer = Vec::new();
-    let draft = Draft::new(&fields, Coverage::BodyOnly, &mut buffer)?;
+    let draft = Draft::new(&fields, coverage, &mut buffer)?;
     draft.seal(&mut buffer, QueueOffset::ZERO, PhysicalOffset::new(at), 0);
     Ok(draft.pieces(&buffer).concat())
 }

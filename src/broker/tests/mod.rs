@@ -1,5 +1,7 @@
 //! Does one shard keep its promises: what was put is found, after a clean stop, after a kill, in order?
 
+mod damage;
+
 use std::path::Path;
 use std::sync::Arc;
 
