@@ -201,8 +201,12 @@ impl LogFiles {
     }
 
     /// Makes the file for a log that has none at `start`, and lists it.
+    ///
+    /// Lock order: `ahead`, then `list`. Both are held until the file is listed, so that the allocator never makes a
+    /// file again that the writer has made.
     fn add_after(&self, start: u64) -> Result<Arc<LogFile>> {
-        let file = match self.ahead.lock().take() {
+        let mut ahead = self.ahead.lock();
+        let file = match ahead.take() {
             Some(file) if file.start() == start => file,
             _ => self.create(start)?,
         };
@@ -228,8 +232,8 @@ impl LogFiles {
 
     /// Makes the next file, if it is not there yet.
     pub(crate) fn make_ahead(&self) -> Result<()> {
-        let start = self.limit();
         let mut ahead = self.ahead.lock();
+        let start = self.limit();
         if ahead.as_ref().is_none_or(|file| file.start() != start) {
             *ahead = Some(self.create(start)?);
         }
