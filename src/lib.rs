@@ -36,6 +36,8 @@ mod producer;
 mod storage;
 mod store;
 mod sync;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod types;
 
 pub use broker::{Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress, RecoveryReport};

@@ -135,7 +135,10 @@ impl TestStore {
     /// # Errors
     ///
     /// What closing or opening fails with.
-    pub fn reopen_with(self, settings: impl Fn(StoreBuilder) -> StoreBuilder + Send + Sync + 'static) -> Result<Self> {
+    pub fn reopen_with(
+        self,
+        settings: impl Fn(StoreBuilder) -> StoreBuilder + Send + Sync + 'static,
+    ) -> Result<Self> {
         self.store.close()?;
         Self::open(self.dir, self.clock, Arc::new(settings))
     }

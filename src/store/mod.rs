@@ -23,6 +23,7 @@ pub use view::BrokerView;
 use crate::broker::{Broker, BrokerOptions, Health, PositionKey, RecoveryReport};
 use crate::cluster::Cluster;
 use crate::config::{Background, TopicConfig};
+use crate::consumer::ConsumerBuilder;
 use crate::error::{Error, Result};
 use crate::producer::Producer;
 use crate::storage::Disk;
@@ -121,6 +122,12 @@ impl Store {
     #[doc(alias = "DefaultMQProducer")]
     pub fn producer(&self, group: impl AsRef<str>) -> Result<Producer> {
         Producer::join(self.cluster(), &GroupName::new(group.as_ref())?)
+    }
+
+    /// Starts to say what a consumer of a group wants. One consumer may belong to a group; share it between threads.
+    #[doc(alias = "DefaultMQPushConsumer")]
+    pub fn consumer(&self, group: impl AsRef<str>) -> ConsumerBuilder {
+        ConsumerBuilder::new(Arc::clone(self.cluster()), group.as_ref())
     }
 
     /// Makes a topic on every broker of the store. Durable on return. If the topic exists just so already, it is made
@@ -282,6 +289,12 @@ impl Store {
     #[doc(alias = "shutdown")]
     pub fn close(&self) -> Result<()> {
         self.cluster().close()
+    }
+
+    /// Stops as the death of the process would.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn kill(&self) {
+        self.cluster().kill();
     }
 
     /// Closes the store as [`close`](Self::close) does, and waits for that at most so long.
