@@ -1,0 +1,16 @@
+//! Does the crate keep its promises, seen from outside? One binary for all integration tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
+
+mod consume;
+mod lookup;
+mod model;
