@@ -158,8 +158,9 @@ impl Broker {
         loop {
             match cursor.next(&self.log, limit) {
                 Found::Record(at, record) => {
-                    let ours =
-                        record.queue_id() == queue_id && record.topic_bytes() == topic.as_str().as_bytes();
+                    let ours = record.queue_id() == queue_id
+                        && record.topic_bytes() == topic.as_str().as_bytes()
+                        && !self.deleted.covers(topic.as_str(), at);
                     let listed: QueueOffset = record.queue_offset();
                     if let Some(unit) = unit_of(at, &record).filter(|_| ours && listed < queue.max_offset())
                         && queue.get(listed)? != Some(unit)

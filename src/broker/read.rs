@@ -193,6 +193,7 @@ impl Broker {
             record.topic_bytes() == topic.as_str().as_bytes()
                 && millis.contains(&record.store_millis())
                 && record.index_keys().any(|name| name == key)
+                && !self.deleted.covers(topic.as_str(), view.physical_offset())
         };
         if self.index_to(self.dispatched()).is_err() {
             self.scan_for(&wanted, &mut found)?;

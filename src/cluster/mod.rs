@@ -5,6 +5,8 @@
 
 mod groups;
 mod route;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::collections::HashMap;
@@ -143,6 +145,7 @@ impl Cluster {
     }
 
     /// Stops as the death of the process would.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn kill(&self) {
         let _ = self.end(|broker| {
             broker.kill();

@@ -29,8 +29,6 @@ pub(crate) struct Route {
     pub(crate) read: Vec<RouteQueue>,
     /// What at least one broker permits.
     pub(crate) permission: Permission,
-    /// Which version of the topics this was made from.
-    pub(crate) version: u64,
     /// Whether an application may send here at all.
     sendable: bool,
     /// Whose turn it is among the queues to send to.
@@ -40,7 +38,7 @@ pub(crate) struct Route {
 impl Route {
     /// Makes a route from the topic as the brokers have it; `None` where none has it. The brokers must be sorted.
     /// `turn` says with which queue the round begins.
-    pub(super) fn of(brokers: &[Arc<Broker>], topic: &str, version: u64, turn: u32) -> Option<Self> {
+    pub(super) fn of(brokers: &[Arc<Broker>], topic: &str, turn: u32) -> Option<Self> {
         let found: Vec<_> =
             brokers.iter().filter_map(|broker| Some((broker, broker.topic(topic)?))).collect();
         let name = found.first()?.1.name().clone();
@@ -67,7 +65,6 @@ impl Route {
             write,
             read,
             permission: Permission::from_bits(bits).unwrap_or(Permission::READ_WRITE),
-            version,
             turn: AtomicU32::new(turn),
         })
     }

@@ -158,7 +158,7 @@ impl Cluster {
     }
 
     /// Forgets the route of a topic that has changed, and wakes who waits for it. The caller holds `changes`.
-    fn changed(&self, name: &TopicName) {
+    pub(super) fn changed(&self, name: &TopicName) {
         let arrivals = self.arrivals.lock().get(name).cloned();
         if let Some(arrivals) = &arrivals {
             self.share(name, arrivals);
@@ -185,7 +185,7 @@ impl Cluster {
         // Each route begins its round somewhere else, so that many short-lived producers do not all favour one queue.
         let [.., a, b, c] = RandomState::new().hash_one(topic).to_be_bytes();
         let turn = u32::from_be_bytes([0, a, b, c]);
-        let made = Arc::new(Route::of(&self.brokers, topic, self.version(), turn)?);
+        let made = Arc::new(Route::of(&self.brokers, topic, turn)?);
         self.routes.write().insert(made.topic.clone(), Arc::clone(&made));
         Some(made)
     }

@@ -269,7 +269,11 @@ impl Store {
 
     fn for_all(&self, work: impl Fn(&Broker) -> Result<()>) -> Result<()> {
         self.cluster().check_open()?;
-        self.cluster().brokers().iter().fold(Ok(()), |result, broker| result.and(work(broker)))
+        let mut result = Ok(());
+        for broker in self.cluster().brokers() {
+            result = result.and(work(broker));
+        }
+        result
     }
 
     /// Says how well the store is: as well as its worst broker.
