@@ -97,15 +97,18 @@ fn root(builder: &StoreBuilder, disk: &dyn Disk) -> Result<PathBuf> {
     }
     let root = std::path::absolute(&builder.dir)
         .map_err(|error| Error::io("find the absolute path of", &builder.dir, error))?;
-    match disk.metadata(&root)? {
-        // A link to a folder is as good as the folder.
-        Some(found) if found.kind == EntryKind::Other => match linked_dir(&root) {
-            Some(dir) => Ok(dir),
-            None => wrong(format!("{} is not a folder", root.display())),
-        },
-        Some(found) if found.kind == EntryKind::File => wrong(format!("{} is a file", root.display())),
-        _ => Ok(root),
+    for place in root.ancestors() {
+        match disk.metadata(place)?.map(|found| found.kind) {
+            None => {}
+            Some(EntryKind::Dir) => break,
+            // A link to a folder is as good as the folder.
+            Some(EntryKind::Other) if linked_dir(place).is_some() => {
+                return Ok(if place == root { linked_dir(place).unwrap_or(root) } else { root });
+            }
+            Some(_) => return wrong(format!("{} is not a folder", place.display())),
+        }
     }
+    Ok(root)
 }
 
 /// Returns the folder that a link leads to.
