@@ -11,22 +11,32 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::Broker;
+use crate::commitlog::LogFile;
 use crate::config::Background;
 use crate::error::{Error, Result};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::types::{to_u64, to_usize};
 
-/// The allocator comes when fewer bytes than this are ready for the writer.
-const AHEAD_MIN: u64 = 8 << 20;
-/// Bytes that one round of the allocator touches, so that the writer finds pages and not holes.
-const POPULATE_STEP: u64 = 16 << 20;
+/// How far the allocator is ahead of a writer that has just begun, so that a small store stays small.
+const LEAD_MIN: u64 = 2 << 20;
+/// How far it is ahead of the fastest writer.
+const LEAD_MAX: u64 = 64 << 20;
+/// How long the lead lasts at the writer's pace.
+const LEAD_MILLIS: u64 = 200;
+/// Bytes for which it gets blocks and pages at once.
+const LEAD_STEP: u64 = 8 << 20;
 /// The indexer comes when it lags so many bytes behind; else with every flush.
-const INDEX_LAG: u64 = 1 << 20;
+const INDEX_LAG: u64 = 4 << 20;
 /// How often the allocator looks whether a full disk has space again.
 const SPACE_CHECK: Duration = Duration::from_secs(1);
 
 /// The threads of a broker, and the channels by which they are told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Workers {
+    /// How far the allocator wants to be ahead of the writer: what that writes in a fifth of a second.
+    lead: AtomicU64,
+    /// Where the writer was when the allocator last came, and when that was, in milliseconds of the monotonic clock.
+    seen: Mutex<(u64, u64)>,
     channels: Mutex<Option<Channels>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     allocator_called: AtomicBool,
@@ -39,6 +49,16 @@ struct Channels {
     flush: Sender<()>,
     allocate: Sender<()>,
     index: Sender<()>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        let called = || AtomicBool::new(false);
+        let (channels, threads, seen) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let lead = AtomicU64::new(LEAD_MIN);
+        let (allocator_called, indexer_called, flusher_called) = (called(), called(), called());
+        Self { lead, seen, channels, threads, allocator_called, indexer_called, flusher_called }
+    }
 }
 
 impl Workers {
@@ -100,7 +120,7 @@ fn run(broker: &Broker, commands: &Receiver<()>, interval: Duration, step: fn(&B
 impl Broker {
     /// Calls the threads whose work an append has made due. Costs two comparisons when nothing is.
     pub(super) fn kick_background(&self, end: u64, room: u64) {
-        if room < AHEAD_MIN {
+        if room < self.workers.lead.load(Ordering::Relaxed) / 2 {
             self.workers.call(&self.workers.allocator_called, |channels| &channels.allocate);
         }
         if end.saturating_sub(self.index.end().get()) > INDEX_LAG {
@@ -151,25 +171,51 @@ impl Broker {
         self.checkpoint_now(false)
     }
 
-    /// Has blocks and pages ready for the writer, and the next file when this one is half full.
+    /// Has blocks and pages ready for the writer, in this file and, where that ends, in the next one.
     fn allocate_step(&self) -> Result<()> {
-        let (file, position) = {
-            let state = self.put_state.lock();
-            let file = Arc::clone(state.appender.file());
-            let position = state.appender.end().saturating_sub(file.start());
-            (file, position)
-        };
-        let len = crate::types::to_u64(file.map().len());
-        let wanted = position.saturating_add(POPULATE_STEP).min(len);
+        let lead = self.lead();
+        loop {
+            let (file, position) = self.place_of_writer();
+            let len = to_u64(file.map().len());
+            let wanted = position.saturating_add(lead);
+            if file.allocated() < wanted.min(len) {
+                self.extend(&file, wanted.min(len))?;
+            } else if wanted <= len {
+                return Ok(());
+            } else {
+                let next = self.log.files().make_ahead()?;
+                let wanted = wanted.saturating_sub(len).min(len);
+                if next.allocated() >= wanted {
+                    return Ok(());
+                }
+                self.extend(&next, wanted)?;
+            }
+        }
+    }
+
+    /// Returns how far to be ahead, by the pace of the writer since the last time.
+    fn lead(&self) -> u64 {
+        let (file, position) = self.place_of_writer();
+        let end = file.start().saturating_add(position);
+        let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        let (before, then) = std::mem::replace(&mut *self.workers.seen.lock(), (end, now));
+        let pace = end.saturating_sub(before).checked_div(now.saturating_sub(then).max(1)).unwrap_or(0);
+        let lead = pace.saturating_mul(LEAD_MILLIS).clamp(LEAD_MIN, LEAD_MAX);
+        self.workers.lead.store(lead, Ordering::Relaxed);
+        lead
+    }
+
+    fn place_of_writer(&self) -> (Arc<LogFile>, u64) {
+        let state = self.put_state.lock();
+        let file = Arc::clone(state.appender.file());
+        let position = state.appender.end().saturating_sub(file.start());
+        (file, position)
+    }
+
+    /// Gets blocks for the next part of a file and has its pages in memory.
+    fn extend(&self, file: &LogFile, wanted: u64) -> Result<()> {
         let before = file.allocated();
-        if before.saturating_sub(position) < AHEAD_MIN && before < len && position > 0 {
-            self.log.files().allocate(&file, wanted.min(before.saturating_mul(2).max(1)).max(before))?;
-            let populated = crate::types::to_usize(before)..crate::types::to_usize(file.allocated());
-            file.map().populate(populated)?;
-        }
-        if position > len / 2 {
-            self.log.files().make_ahead()?;
-        }
-        Ok(())
+        self.log.files().allocate(file, wanted.min(before.saturating_add(LEAD_STEP)))?;
+        file.map().populate(to_usize(before)..to_usize(file.allocated()))
     }
 }

@@ -231,13 +231,13 @@ impl LogFiles {
     }
 
     /// Makes the next file, if it is not there yet.
-    pub(crate) fn make_ahead(&self) -> Result<()> {
+    pub(crate) fn make_ahead(&self) -> Result<Arc<LogFile>> {
         let mut ahead = self.ahead.lock();
         let start = self.limit();
-        if ahead.as_ref().is_none_or(|file| file.start() != start) {
-            *ahead = Some(self.create(start)?);
+        match &*ahead {
+            Some(file) if file.start() == start => Ok(Arc::clone(file)),
+            _ => Ok(Arc::clone(ahead.insert(self.create(start)?))),
         }
-        Ok(())
     }
 
     /// Removes the file that was made ahead and never used, as a clean stop does.
@@ -273,7 +273,11 @@ impl LogFiles {
         }
         self.check_space()?;
         let len = to_u64(file.map.len());
-        let generous = have.saturating_add(have.clamp(STEP_MIN, STEP_MAX)).max(needed).min(len);
+        let generous = have
+            .saturating_add(have.clamp(STEP_MIN, STEP_MAX))
+            .min(needed.next_multiple_of(STEP_MIN))
+            .max(needed)
+            .min(len);
         let modest = needed.next_multiple_of(BLOCK).min(len);
         let got = match self.disk.allocate(file.map.path(), have..generous) {
             Ok(()) => generous,

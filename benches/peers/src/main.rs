@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml` measures one producer appending 1 KiB messages under
 //! async flush (nobody syncs inside the timed section but the store's own flusher), each contender several times in
-//! turn, and prints the medians. `--write` puts the table into `docs/performance.md`. `--dir DIR` names the disk.
+//! turn, and prints the medians. `--write` puts the table into `docs/performance.md`. `--dir DIR` names the disk, `--only TEXT` the
+//! contenders whose names contain a text.
 //!
 //! Two traps are avoided: a virtual machine gives freed memory back to its host and touching it again is slow, so
 //! every run first touches and frees as much memory as it will fill; and single figures are noise, so the runs are
@@ -18,6 +19,8 @@ use pocketmq::{FileSizes, Message, RecordChecksum, Store, TopicConfig};
 const BODY: usize = 1_024;
 const COUNT: usize = 400_000;
 const ROUNDS: usize = 7;
+/// Bytes that are touched and freed before every run: more than any run fills.
+const MEMORY: usize = 6 << 30;
 const BEGIN: &str = "<!-- measured: begin -->";
 const END: &str = "<!-- measured: end -->";
 
@@ -36,12 +39,15 @@ fn main() {
         ("khata-rs 0.1.1: a bare log, one writer, no checksum", khata),
         ("commitlog 0.2.0: never syncs", commitlog),
     ];
+    let only = arguments.iter().position(|argument| argument == "--only").and_then(|at| arguments.get(at + 1));
+    let contenders: Vec<Contender> =
+        contenders.into_iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str()))).collect();
     let body: Vec<u8> = (0..BODY).map(|n| (n * 31 % 251) as u8).collect();
     let mut times = vec![Vec::new(); contenders.len()];
     for round in 1..=ROUNDS {
         for ((name, run), times) in contenders.iter().zip(&mut times) {
             let dir = tempfile::tempdir_in(&base).expect("a folder for the run");
-            touch_memory(COUNT * BODY * 5 / 4 + (256 << 20));
+            touch_memory(MEMORY);
             let took = run(dir.path(), &body);
             eprintln!("round {round} of {ROUNDS}: {:>6.0} k/s  {name}", rate(took) / 1e3);
             times.push(took);
