@@ -55,6 +55,12 @@ impl TopicOfBroker {
         self.deleted.load(Ordering::Acquire)
     }
 
+    /// Tells whether the topic belongs into the file: RocketMQ 4.9 makes its own topics on demand and lists none that
+    /// it has not made.
+    pub(crate) fn is_listed(&self) -> bool {
+        !(self.name.is_system() && self.restored.load(Ordering::Relaxed))
+    }
+
     /// Returns the queues and permissions.
     pub(crate) fn config(&self) -> TopicConfig {
         *self.config.read()
@@ -218,7 +224,7 @@ impl TopicTable {
         };
         let topics = self.all();
         let mut table = Map::new();
-        for topic in &topics {
+        for topic in topics.iter().filter(|topic| topic.is_listed()) {
             let known = old.remove(topic.name.as_str());
             table.insert(topic.name.to_string(), encode(topic, known));
         }

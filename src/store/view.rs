@@ -52,7 +52,8 @@ impl BrokerView {
     /// Returns every topic with its queues and permissions, RocketMQ's own among them.
     #[must_use]
     pub fn topic_configs(&self) -> Vec<(TopicName, TopicConfig)> {
-        self.broker.topics().iter().map(|topic| (topic.name().clone(), topic.config())).collect()
+        let topics = self.broker.topics().into_iter().filter(|topic| topic.is_listed());
+        topics.map(|topic| (topic.name().clone(), topic.config())).collect()
     }
 
     /// Returns every committed position: group, topic, queue number, and the next offset to consume.

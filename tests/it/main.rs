@@ -12,5 +12,6 @@
 )]
 
 mod consume;
+mod golden;
 mod lookup;
 mod model;
