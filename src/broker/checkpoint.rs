@@ -49,7 +49,7 @@ impl Checkpoint {
                     disk.remove_file(&path)?;
                 }
                 let len = CHECKPOINT_LEN;
-                NewFile { path: &path, temp_dir: own, len: len, first_blocks: len, durable: Durable::Yes }
+                NewFile { path: &path, temp_dir: own, len, first_blocks: len, durable: Durable::Yes }
                     .create(disk)?;
             }
         }

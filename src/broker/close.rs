@@ -107,9 +107,4 @@ impl Broker {
             topic.notify();
         }
     }
-
-    /// Tells whether the broker takes and gives messages.
-    pub(crate) fn is_open(&self) -> bool {
-        !self.closed.load(Ordering::Acquire)
-    }
 }

@@ -331,7 +331,7 @@ fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<
     let own = folder.own();
     // From here on a crash must not look like a clean stop.
     write_abort(disk.as_ref(), &folder.root)?;
-    let mut rebuild = Rebuild { disk, parts: &parts, verdict: &verdict, report: &mut report };
+    let mut rebuild = Rebuild { parts: &parts, verdict: &verdict, report: &mut report };
     let appender = rebuild.log()?;
     rebuild.queues()?;
     report.end = PhysicalOffset::new(verdict.end);

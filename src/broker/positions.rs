@@ -222,7 +222,7 @@ fn create(disk: &dyn Disk, own: &Path, len: u64) -> Result<File> {
     if disk.metadata(&made)?.is_some() {
         disk.remove_file(&made)?;
     }
-    NewFile { path: &made, temp_dir: own, len: len, first_blocks: len, durable: Durable::No }.create(disk)?;
+    NewFile { path: &made, temp_dir: own, len, first_blocks: len, durable: Durable::No }.create(disk)?;
     let map = disk.map(&made, 0..len, Access::Random)?;
     map.put(0, &MAGIC)?;
     Ok(File { map, end: HEADER_LEN })

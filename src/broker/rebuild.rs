@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::message::draft::{Coverage, Draft, DraftFields, encode_blank};
 use crate::message::record::Record;
 use crate::message::sys_flag::{SysFlag, TransactionKind};
-use crate::storage::Disk;
 use crate::types::{PhysicalOffset, QueueOffset, to_u64, to_usize};
 
 /// The topic of a record that fills the place of damaged ones. No queue lists it.
@@ -26,7 +25,6 @@ const FILLER_WITH_CHECKSUM: u64 = 112;
 
 /// The mending of one broker folder.
 pub(super) struct Rebuild<'a> {
-    pub(super) disk: &'a Arc<dyn Disk>,
     pub(super) parts: &'a Parts,
     pub(super) verdict: &'a Verdict,
     pub(super) report: &'a mut RecoveryReport,

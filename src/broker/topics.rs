@@ -86,12 +86,6 @@ impl TopicOfBroker {
             .map_or_else(|| Arc::clone(&new), |slot| Arc::clone(slot.get_or_insert_with(|| Arc::clone(&new))))
     }
 
-    /// Returns all queues that exist, by number.
-    pub(crate) fn slots(&self) -> Vec<(u32, Arc<QueueSlot>)> {
-        let slots = self.slots.read();
-        (0..).zip(slots.iter()).filter_map(|(id, slot)| Some((id, slot.clone()?))).collect()
-    }
-
     /// Joins the wake-up of this topic on this broker with that of the same topic on the others.
     pub(crate) fn share_arrivals(&self, arrivals: &Arc<Arrivals>) {
         *self.arrivals.write() = Arc::clone(arrivals);
@@ -196,11 +190,6 @@ impl TopicTable {
             topic.deleted.store(true, Ordering::Release);
         }
         removed.is_some()
-    }
-
-    /// Tells whether the file lags behind.
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::Acquire)
     }
 
     /// Writes the file if it lags behind. Durable on return.

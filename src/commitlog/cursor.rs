@@ -78,11 +78,10 @@ impl Cursor {
         let size = match self.scan(from, to) {
             Scanned::End | Scanned::Blank => return Found::End(at),
             Scanned::Fault(fault) => return Found::Damage(at, fault.to_string().into()),
-            Scanned::Record(record) if record.physical_offset() != at => {
-                let says = record.physical_offset();
-                return Found::Damage(at, format!("the record says that it lies at {says}").into());
-            }
-            Scanned::Record(record) => record.size(),
+            Scanned::Record(record) => match record.check_place(at) {
+                Ok(()) => record.size(),
+                Err(fault) => return Found::Damage(at, fault.to_string().into()),
+            },
         };
         self.at = self.at.saturating_add(u64::from(size));
         match self.scan(from, to) {

@@ -83,11 +83,6 @@ impl CommitLog {
         self.end.store(end, Ordering::Release);
     }
 
-    /// Returns the byte before which everything is on disk.
-    pub(crate) fn flushed(&self) -> PhysicalOffset {
-        PhysicalOffset::new(self.flush.flushed())
-    }
-
     /// Writes everything published to disk and returns up to where that holds.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::windows::{OVERLAP, WINDOW, Window};
 use crate::error::{Error, Result};
 use crate::storage::{Access, Durable, NewFile, file_name};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::types::{PhysicalOffset, QueueOffset, TopicName, to_u64, to_usize};
+use crate::types::{QueueOffset, TopicName, to_u64, to_usize};
 
 /// The first step in which a file gets its blocks, and the unit of all.
 pub(super) const BLOCK: u64 = 4_096;

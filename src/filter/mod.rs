@@ -55,11 +55,6 @@ impl Filter {
         }
     }
 
-    /// Tells whether every message is wanted, so that none has to be looked at.
-    pub(crate) const fn takes_all(&self) -> bool {
-        matches!(self.0, Kind::All)
-    }
-
     /// Tells from the code in a queue unit whether the message may be wanted. Two tags can have one code, and a unit
     /// may hold something else in place of it: what may be wanted has to be asked with [`accepts`](Self::accepts).
     pub(crate) fn may_accept_code(&self, code: i64) -> bool {
@@ -129,7 +124,6 @@ mod tests {
             let filter = Filter::from(expression);
             assert_eq!(filter, Filter::all());
             assert!(filter.accepts(None) && filter.accepts(Some("a")) && filter.may_accept_code(0));
-            assert!(filter.takes_all());
         }
     }
 

@@ -105,7 +105,6 @@ impl Index {
                 if ends_before && file.check(true)? == Health::Good {
                     return Ok(changed);
                 }
-                changed = true;
                 mend(self.disk.as_ref(), &file, self.options.geometry, limit)?;
                 if file.first()?.is_some() {
                     return Ok(true);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::file::IndexFile;
-pub(crate) use self::format::{Geometry, KeyHasher, key_hash};
+pub(crate) use self::format::{Geometry, key_hash};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::storage::{Access, Disk, Durable, NewFile};

@@ -5,7 +5,6 @@
 //! finished and the pieces are copied into the file. See [`super::record`] for the layout.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use super::crc::Shift;
 use super::properties::{PROPERTIES_LEN_MAX, VALUE_END};
@@ -187,11 +186,6 @@ impl<'a> Draft<'a> {
             self.body,
             buffer.get(self.split..self.end).unwrap_or_default(),
         ]
-    }
-
-    /// Returns where the record lies in the buffer, if it lies there whole.
-    pub(crate) const fn whole_in_buffer(&self) -> Option<Range<usize>> {
-        if self.split == self.end { Some(self.start..self.end) } else { None }
     }
 
     fn recompute(&self, buffer: &[u8]) -> u32 {

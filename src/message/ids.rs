@@ -45,10 +45,6 @@ impl MessageId {
         Self { len: 16, bytes: all }
     }
 
-    const fn from_v6(bytes: [u8; LEN_V6]) -> Self {
-        Self { len: 28, bytes }
-    }
-
     /// Returns the 16 or 28 bytes that the digits stand for.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -74,19 +74,6 @@ impl<'a> Properties<'a> {
             (!name.is_empty() && !value.is_empty()).then_some((name, value))
         })
     }
-
-    /// Appends these properties without those of the given names, each pair closed: what a record that is stored again
-    /// carries on. A `__CRC32#` must never be among what is kept: it would be the one of another record.
-    pub(crate) fn append_without(self, left_out: &[&str], encoded: &mut Vec<u8>) {
-        for (name, value) in self.pairs() {
-            if !left_out.iter().any(|other| other.as_bytes() == name) {
-                encoded.extend_from_slice(name);
-                encoded.push(NAME_END);
-                encoded.extend_from_slice(value);
-                encoded.push(VALUE_END);
-            }
-        }
-    }
 }
 
 impl fmt::Debug for Properties<'_> {
@@ -152,15 +139,6 @@ mod tests {
         let properties = Properties::new(b"UNIQ_KEY\x01old\x02TAGS\x01t\x02UNIQ_KEY\x01new\x02TAGS\x01\x02");
         assert_eq!(properties.get("UNIQ_KEY"), Some("new"));
         assert_eq!(properties.pick(["TAGS", "KEYS", "UNIQ_KEY"]), [Some("t"), None, Some("new")]);
-    }
-
-    #[test]
-    fn a_property_is_left_out_wherever_it_stands() {
-        let mut encoded = Vec::new();
-        let stale = Properties::new(b"a\x011\x02__CRC32#\x010000000000\x02b\x012");
-        stale.append_without(&[name::CRC32], &mut encoded);
-        assert_eq!(encoded, b"a\x011\x02b\x012\x02");
-        assert_eq!(format!("{:?}", Properties::new(&encoded)), r#"{"a": "1", "b": "2"}"#);
     }
 
     #[test]

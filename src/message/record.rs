@@ -32,8 +32,6 @@ use crate::types::{PhysicalOffset, QueueOffset, to_usize};
 pub(crate) const MAGIC_V1: u32 = 0xDAA3_20A7;
 pub(crate) const MAGIC_V2: u32 = 0xDAA3_20AB;
 pub(crate) const MAGIC_BLANK: u32 = 0xCBD4_3194;
-/// Bytes of a blank record's head, which must stay free behind every record of a file.
-pub(crate) const BLANK_LEN: u32 = 8;
 /// The shortest record: V1 with IPv4 hosts, and nothing in it.
 pub(crate) const RECORD_LEN_MIN: u32 = 91;
 /// Bytes of the property `__CRC32#` with its separators.

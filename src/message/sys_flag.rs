@@ -17,7 +17,6 @@ const TRANSACTION_PREPARED: u32 = 0x04;
 const TRANSACTION_COMMIT: u32 = 0x08;
 const BORN_HOST_V6: u32 = 0x10;
 const STORE_HOST_V6: u32 = 0x20;
-const INNER_BATCH: u32 = 0x80;
 
 /// The `SYSFLAG` of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,10 +68,6 @@ impl SysFlag {
 
     pub(crate) const fn store_host_is_v6(self) -> bool {
         self.0 & STORE_HOST_V6 != 0
-    }
-
-    pub(crate) const fn is_inner_batch(self) -> bool {
-        self.0 & INNER_BATCH != 0
     }
 
     /// Returns how the body is compressed, `None` where it is not.
@@ -148,6 +143,5 @@ mod tests {
     fn the_host_bits_follow_the_hosts() {
         assert_eq!(SysFlag::new(0x10).with_hosts(false, true).bits(), 0x20);
         assert!(SysFlag::new(0x10).born_host_is_v6() && SysFlag::new(0x20).store_host_is_v6());
-        assert!(SysFlag::new(0x80).is_inner_batch() && !SysFlag::NONE.is_inner_batch());
     }
 }

@@ -99,11 +99,6 @@ impl MappedFile {
         &self.path
     }
 
-    /// Returns where in its file the window starts.
-    pub(crate) const fn start(&self) -> u64 {
-        self.start
-    }
-
     /// Checks a range against the window (rule 2).
     fn check(&self, position: usize, len: usize) -> Option<*mut u8> {
         let end = position.checked_add(len)?;

@@ -15,8 +15,8 @@ mod slots;
 
 pub(crate) use config_file::{Source, encode_config, load_config, save_config};
 pub(crate) use create::{Durable, NewFile};
-pub(crate) use disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
-pub(crate) use mapped_file::{MappedFile, PutObserver};
+pub(crate) use disk::{Access, Disk, Entry, EntryKind, FileLock};
+pub(crate) use mapped_file::MappedFile;
 pub(crate) use names::{file_name, parse_file_name};
 pub(crate) use private::PrivateDisk;
 pub(crate) use real::RealDisk;

@@ -22,13 +22,6 @@ const ZEROS: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RealDisk;
 
-impl RealDisk {
-    /// Takes the file system as it is.
-    pub(crate) const fn new() -> Self {
-        Self
-    }
-}
-
 /// Opens a regular file without following a link or waiting for a FIFO.
 pub(super) fn open(path: &Path, write: bool) -> Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
@@ -270,10 +263,12 @@ impl Disk for RealDisk {
                 // ext4 keeps what it got before it ran out (contract, design point 13); what holds data stays.
                 let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
                 let mut at = range.start;
-                for data in data_in(&file, &range).into_iter().chain([range.end..range.end]) {
-                    let (start, len) = offsets(&(at..data.start));
+                let mut data = data_in(&file, &range);
+                data.push(range.end..range.end);
+                for part in data {
+                    let (start, len) = offsets(&(at..part.start));
                     let _ = fallocate(&file, flags, start, len);
-                    at = data.end;
+                    at = part.end;
                 }
                 Err(Error::io("allocate blocks for", path, error))
             }

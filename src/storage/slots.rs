@@ -41,7 +41,7 @@ impl TwoSlots {
             if found.is_some_and(|found| found.kind == EntryKind::File) {
                 disk.remove_file(path)?;
             }
-            NewFile { path: path, temp_dir: temp_dir, len: LEN, first_blocks: LEN, durable: Durable::Yes }
+            NewFile { path, temp_dir, len: LEN, first_blocks: LEN, durable: Durable::Yes }
                 .create(disk.as_ref())?;
         }
         disk.allocate(path, 0..LEN)?;

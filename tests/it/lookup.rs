@@ -118,7 +118,7 @@ fn keys_are_found_over_many_index_files_and_after_a_kill() {
     }
     let check = |store: &TestStore| {
         for k in [0, 17, 29] {
-            let hits = store.query_by_key("orders", &format!("k-{k}")).limit(100).fetch().unwrap();
+            let hits = store.query_by_key("orders", format!("k-{k}")).limit(100).fetch().unwrap();
             assert_eq!(bodies(&hits), (0..10).rev().map(|n| (n * 30 + k).to_string()).collect::<Vec<_>>());
         }
     };

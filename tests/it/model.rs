@@ -61,7 +61,7 @@ struct Model {
 }
 
 impl Model {
-    fn message(&mut self, topic: usize, queue: u32, len: usize, tag: usize, key: Option<u8>) -> Message {
+    fn message(&mut self, (topic, queue): (usize, u32), len: usize, tag: usize, key: Option<u8>) -> Message {
         self.next += 1;
         let mut body = self.next.to_be_bytes().to_vec();
         body.resize(len.max(4), b'.');
@@ -96,7 +96,7 @@ fn apply(store: TestStore, model: &mut Model, operation: &Operation) -> TestStor
     match *operation {
         Operation::Send { topic, queue, len, tag, key } => {
             let at = model.queues.get(&(topic, queue)).map_or(0, Vec::len) as u64;
-            let message = model.message(topic, queue, len, tag, Some(key));
+            let message = model.message((topic, queue), len, tag, Some(key));
             let receipt =
                 store.producer("model").unwrap().send_to(&queue_of(&store, topic, queue), message).unwrap();
             assert_eq!(receipt.queue_offset(), QueueOffset::new(at));
@@ -106,7 +106,7 @@ fn apply(store: TestStore, model: &mut Model, operation: &Operation) -> TestStor
             let place = (topic, queue);
             let before = model.queues.get(&place).map_or(0, Vec::len);
             let messages: Vec<_> =
-                (0..count).map(|n| model.message(topic, queue, 4 + n, n % TAGS.len(), None)).collect();
+                (0..count).map(|n| model.message((topic, queue), 4 + n, n % TAGS.len(), None)).collect();
             let sent = model.queues.get_mut(&place).unwrap().split_off(before);
             let receipt = store.producer("model").unwrap().send_batch(messages).unwrap();
             let list = model.queues.entry((topic, receipt.queue().queue_id())).or_default();

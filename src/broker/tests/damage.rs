@@ -313,7 +313,7 @@ fn c47_swapped_files_are_detected() {
     fs::rename(&spare, &two).unwrap();
     fs::remove_file(dir.path().join("pocketmq/owner")).unwrap();
     let error = open_with(dir.path(), RecoveryMode::Strict).unwrap_err();
-    assert!(error.to_string().contains("lies at"), "{error}");
+    assert!(error.to_string().contains("lies elsewhere"), "{error}");
 }
 
 #[test]
