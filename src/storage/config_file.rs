@@ -55,8 +55,11 @@ pub(crate) fn load_config(disk: &dyn Disk, path: &Path) -> Result<ConfigFile> {
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Value>> {
-    let Some(bytes) = disk.read(path, LEN_MAX)? else { return Ok(None) };
-    let text = std::str::from_utf8(&bytes)
+    disk.read(path, LEN_MAX)?.map(|bytes| decode(path, &bytes)).transpose()
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<Value> {
+    let text = std::str::from_utf8(bytes)
         .map_err(|error| Error::corrupt(path, crate::types::to_u64(error.valid_up_to()), "is not UTF-8"))?;
     let mut value =
         json::parse(text).map_err(|what| Error::corrupt(path, 0, format!("is not JSON: {what}")))?;
@@ -66,7 +69,7 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Value>> {
     {
         return Err(Error::corrupt(path, 0, "does not have the checksum that it states"));
     }
-    Ok(Some(value))
+    Ok(value)
 }
 
 fn crc_of(value: &Value) -> u32 {
@@ -90,7 +93,8 @@ pub(crate) fn encode_config(value: &Value) -> Result<Vec<u8>> {
         .map_err(|error| Error::io("encode", Path::new("a settings file"), error.into()))
 }
 
-/// Replaces a file. Durable on return; the file before it stays as `.bak`.
+/// Replaces a file. Durable on return; the file before it stays as `.bak`, unless it is broken: then the backup may be
+/// the only one that can be read, and stays.
 pub(crate) fn save_config(disk: &dyn Disk, path: &Path, temp_dir: &Path, value: &Value) -> Result<()> {
     let name = path.file_name().unwrap_or_default();
     let temp = |ending: &str| {
@@ -105,9 +109,13 @@ pub(crate) fn save_config(disk: &dyn Disk, path: &Path, temp_dir: &Path, value: 
         }
     }
     disk.write_new(&made, &encode_config(value)?)?;
-    if disk.metadata(path)?.is_some() {
+    let current = disk.read(path, LEN_MAX).ok().flatten();
+    if let Some(bytes) = current.filter(|bytes| decode(path, bytes).is_ok()) {
         // Crash: the current file keeps its name all the time; the backup changes in one step.
-        disk.hard_link(path, &linked)?;
+        if disk.hard_link(path, &linked).is_err() {
+            // Some file systems have no links, and some files may not be linked: a copy does as well.
+            disk.write_new(&linked, &bytes)?;
+        }
         disk.rename(&linked, &backup_of(path))?;
     }
     disk.rename(&made, path)?;

@@ -64,3 +64,25 @@ fn a_changed_byte_is_found_by_the_checksum() {
     let error = load_config(&RealDisk, &path).unwrap_err();
     assert!(error.to_string().contains("checksum"), "{error}");
 }
+
+#[test]
+fn c39_a_broken_file_never_takes_the_place_of_a_backup_that_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup) = (dir.path().join("x.json"), dir.path().join("x.json.bak"));
+    write(&path, "{\"half\":");
+    write(&backup, "{\"backup\":1}");
+    save_config(&RealDisk, &path, dir.path(), &json!({"main": 1})).unwrap();
+    assert_eq!(fs::read_to_string(&backup).unwrap(), "{\"backup\":1}");
+    assert_eq!(load_config(&RealDisk, &path).unwrap().value, Some(json!({"main": 1})));
+}
+
+#[test]
+fn c39_what_a_crash_left_of_a_saving_does_not_stop_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.json");
+    write(&dir.path().join("x.json.tmp"), "{\"left\":");
+    write(&dir.path().join("x.json.bak.tmp"), "{");
+    save_config(&RealDisk, &path, dir.path(), &json!({"main": 1})).unwrap();
+    assert_eq!(load_config(&RealDisk, &path).unwrap().value, Some(json!({"main": 1})));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
