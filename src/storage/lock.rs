@@ -27,7 +27,23 @@ impl FileLock for Lock {}
 impl Drop for Lock {
     fn drop(&mut self) {
         // A child that was forked meanwhile shares the descriptor: closing ours would not unlock.
-        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&byte_zero(libc::F_UNLCK)));
+        let _ = set(&self.file, libc::F_UNLCK);
+    }
+}
+
+/// Locks or unlocks byte 0 without waiting.
+fn set(file: &File, kind: libc::c_int) -> nix::Result<()> {
+    let wanted = byte_zero(kind);
+    loop {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let answer = fcntl(file, FcntlArg::F_OFD_SETLK(&wanted));
+        // Weaker: such a lock is the process's, and does not keep a second store of the same process out.
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let answer = fcntl(file, FcntlArg::F_SETLK(&wanted));
+        match answer {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return other.map(|_| ()),
+        }
     }
 }
 
@@ -51,8 +67,8 @@ pub(super) fn take(path: &Path) -> Result<Box<dyn FileLock>> {
     if !found.is_file() {
         return Err(Error::corrupt(path, 0, "is not a regular file"));
     }
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte_zero(libc::F_WRLCK))) {
-        Ok(_) => {}
+    match set(&file, libc::F_WRLCK) {
+        Ok(()) => {}
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => return Err(in_use(path)),
         Err(errno) => return Err(Error::io("lock", path, errno.into())),
     }
@@ -73,4 +89,42 @@ fn in_use(path: &Path) -> Error {
         |pid| format!("process {pid}, as far as its mark says,"),
     );
     Error::Locked(format!("{who} holds {}; close it there first", path.display()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_lock_in_the_same_process_is_refused_until_the_first_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = take(&path).unwrap();
+        assert!(matches!(take(&path), Err(Error::Locked(_))));
+        drop(first);
+        take(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), CONTENT);
+    }
+
+    #[test]
+    fn taking_the_lock_again_does_not_change_the_time_that_a_broker_would_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        drop(take(&path).unwrap());
+        let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000);
+        File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        drop(take(&path).unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), long_ago);
+    }
+
+    #[test]
+    fn c35_a_link_or_a_folder_in_place_of_the_lock_is_refused_and_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (canary, link) = (dir.path().join("canary"), dir.path().join("link"));
+        File::create(&canary).unwrap();
+        std::os::unix::fs::symlink(&canary, &link).unwrap();
+        assert!(take(&link).is_err());
+        assert!(take(dir.path()).is_err());
+        assert_eq!(std::fs::metadata(&canary).unwrap().len(), 0);
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! All writes and syncs of the store go through [`Disk`] and [`MappedFile`], so that another disk can stand behind it.
 
+mod blocks;
 mod config_file;
 mod create;
 mod disk;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::MappedFile;
+use super::blocks;
 use super::disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
 use super::real::{self, RealDisk};
 use crate::error::{Error, Result};
@@ -44,7 +45,7 @@ impl PrivateDisk {
     }
 
     fn node(&self, path: &Path) -> Option<Node> {
-        self.nodes.lock().get(path).cloned()
+        lookup(&self.nodes.lock(), path)
     }
 
     fn set(&self, path: &Path, node: Node) {
@@ -54,12 +55,12 @@ impl PrivateDisk {
     /// Returns the memory behind a file, mapping the real one where nothing lies over it yet.
     fn memory(&self, path: &Path) -> Result<Arc<MmapRaw>> {
         let mut nodes = self.nodes.lock();
-        let map = match nodes.get(path) {
-            Some(Node::Mapped(map)) => return Ok(Arc::clone(map)),
+        let map = match lookup(&nodes, path) {
+            Some(Node::Mapped(map)) => return Ok(map),
             Some(Node::Bytes(bytes)) => {
                 let map = anonymous(path, to_u64(bytes.len()))?;
                 if let Some(file) = MappedFile::private(&map, path, &(0..to_u64(bytes.len()))) {
-                    file.put(0, bytes)?;
+                    file.put(0, &bytes)?;
                 }
                 map
             }
@@ -79,12 +80,22 @@ impl PrivateDisk {
     }
 }
 
+/// Finds what lies over a path: nothing (`None`) only where nothing lies over its folders either, since a folder of
+/// ours, or one that was removed, hides what the real one holds.
+fn lookup(nodes: &HashMap<PathBuf, Node>, path: &Path) -> Option<Node> {
+    let hidden = || {
+        let mut above = path.ancestors().skip(1).filter_map(|dir| nodes.get(dir));
+        above.any(|node| matches!(node, Node::Dir | Node::Gone)).then_some(Node::Gone)
+    };
+    nodes.get(path).cloned().or_else(hidden)
+}
+
 fn missing(operation: &'static str, path: &Path) -> Error {
     Error::io(operation, path, std::io::Error::from(std::io::ErrorKind::NotFound))
 }
 
 fn anonymous(path: &Path, len: u64) -> Result<Arc<MmapRaw>> {
-    let map = MmapOptions::new().len(to_usize(len.max(1))).no_reserve_swap().map_anon();
+    let map = MmapOptions::new().len(to_usize(len)).no_reserve_swap().map_anon();
     map.map(|map| Arc::new(MmapRaw::from(map))).map_err(|error| Error::io("map", path, error))
 }
 
@@ -98,7 +109,12 @@ impl Disk for PrivateDisk {
             Some(found) if found.kind == EntryKind::Dir => Ok(()),
             Some(_) if std::fs::metadata(dir).is_ok_and(|found| found.is_dir()) => Ok(()),
             Some(_) => Err(Error::corrupt(dir, 0, "is not a folder")),
-            None => self.create_dir(dir),
+            None => {
+                if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                    self.create_dir_all(parent)?;
+                }
+                self.create_dir(dir)
+            }
         }
     }
 
@@ -112,7 +128,7 @@ impl Disk for PrivateDisk {
     fn list(&self, dir: &Path) -> Result<Option<Vec<Entry>>> {
         let own = self.node(dir);
         let real = match own {
-            Some(Node::Gone) => None,
+            Some(Node::Gone | Node::Dir) => None,
             _ => RealDisk.list(dir)?,
         };
         let nodes = self.nodes.lock();
@@ -238,7 +254,7 @@ impl Disk for PrivateDisk {
 
     fn punch(&self, path: &Path, range: Range<u64>) -> Result<()> {
         let parts = match self.node(path) {
-            None => real::data_in(&real::open(path, false)?, &range),
+            None => blocks::data_in(&real::open(path, false)?, &range),
             Some(_) => vec![range.clone()],
         };
         let file = self.window(path, &(0..range.end))?;
@@ -286,5 +302,39 @@ mod tests {
         assert!(disk.metadata(&real).unwrap().is_none());
         assert_eq!(RealDisk.read(&real, 10_000).unwrap().unwrap(), [7; 10_000]);
         assert_eq!(RealDisk.list(dir.path()).unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_removed_folder_stays_empty_when_it_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let topic = dir.path().join("topic");
+        let file = topic.join("0/00000000000000000000");
+        RealDisk.create_dir_all(&topic.join("0")).unwrap();
+        RealDisk.write_new(&file, b"old").unwrap();
+        let disk = PrivateDisk::new();
+        disk.remove_dir_all(&topic).unwrap();
+        assert!(disk.metadata(&file).unwrap().is_none());
+        assert!(disk.list(&topic.join("0")).unwrap().is_none());
+        disk.create_dir_all(&topic.join("0")).unwrap();
+        assert!(disk.list(&topic.join("0")).unwrap().unwrap().is_empty());
+        assert!(disk.read(&file, 10).unwrap().is_none());
+        assert!(disk.map(&file, 0..3, Access::Random).is_err());
+        disk.create_file(&file, 0).unwrap();
+        assert_eq!(disk.metadata(&file).unwrap().unwrap().len, 0);
+        assert_eq!(RealDisk.read(&file, 10).unwrap().unwrap(), b"old");
+    }
+
+    #[test]
+    fn windows_that_come_and_go_show_the_same_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        RealDisk.write_new(&path, &[0; 8_192]).unwrap();
+        let disk = PrivateDisk::new();
+        disk.map(&path, 4_096..8_192, Access::Random).unwrap().put(0, b"seen").unwrap();
+        let whole = disk.map(&path, 0..8_192, Access::Random).unwrap();
+        assert_eq!(whole.bytes(4_096..4_100), Some(&b"seen"[..]));
+        whole.sync(0..8_192).unwrap();
+        whole.rewrite(0..8_192).unwrap();
+        assert_eq!(RealDisk.read(&path, 8_192).unwrap().unwrap(), [0; 8_192]);
     }
 }

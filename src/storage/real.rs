@@ -3,20 +3,18 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::fcntl::OFlag;
 
 use super::disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
-use super::{MappedFile, lock};
+use super::mapped_file::PAGE;
+use super::{MappedFile, blocks, lock};
 use crate::error::{Error, Result};
 use crate::types::{to_u64, to_usize};
-
-/// Bytes of zeros that are written at once where a file system cannot allocate.
-const ZEROS: usize = 1 << 20;
 
 /// The file system of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,30 +46,12 @@ fn map_window(path: &Path, window: &Range<u64>) -> Result<MmapRaw> {
             format!("ends at {len} and was to be mapped up to {}", window.end),
         ));
     }
+    if !window.start.is_multiple_of(to_u64(PAGE)) {
+        return Err(Error::io("map", path, io::Error::new(io::ErrorKind::InvalidInput, "inside a page")));
+    }
     let bytes = to_usize(window.end.saturating_sub(window.start));
     let map = MmapOptions::new().offset(window.start).len(bytes).map_raw(&file);
     map.map_err(|error| Error::io("map", path, error))
-}
-
-/// Returns the parts of a range that hold data; the rest are holes. The whole range where the system cannot say.
-pub(super) fn data_in(file: &File, range: &Range<u64>) -> Vec<Range<u64>> {
-    let seek = |at: u64, whence| {
-        let found = nix::unistd::lseek(file, i64::try_from(at).unwrap_or(i64::MAX), whence);
-        found.map(|at| u64::try_from(at).unwrap_or(0))
-    };
-    let mut data = Vec::new();
-    let mut at = range.start;
-    while at < range.end {
-        let start = match seek(at, nix::unistd::Whence::SeekData) {
-            Ok(start) if start < range.end => start,
-            Ok(_) | Err(nix::errno::Errno::ENXIO) => return data,
-            Err(_) => at,
-        };
-        let end = seek(start, nix::unistd::Whence::SeekHole).map_or(range.end, |end| end.min(range.end));
-        data.push(start..end);
-        at = end;
-    }
-    data
 }
 
 pub(super) fn kind_of(found: &std::fs::Metadata) -> EntryKind {
@@ -93,11 +73,6 @@ fn none_if_absent<T>(result: io::Result<T>, operation: &'static str, path: &Path
         }
         Err(error) => Err(Error::io(operation, path, error)),
     }
-}
-
-fn offsets(range: &Range<u64>) -> (i64, i64) {
-    let signed = |value| i64::try_from(value).unwrap_or(i64::MAX);
-    (signed(range.start), signed(range.end.saturating_sub(range.start)))
 }
 
 impl Disk for RealDisk {
@@ -174,16 +149,11 @@ impl Disk for RealDisk {
 
     fn read_at(&self, path: &Path, position: u64, len: usize) -> Result<Vec<u8>> {
         let file = open(path, false)?;
-        let mut bytes = vec![0; len];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match file.read_at(rest, position.saturating_add(to_u64(filled))) {
-                Ok(0) => break,
-                Ok(count) => filled = filled.saturating_add(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io("read", path, error)),
-            }
-        }
+        // No more memory than the file has bytes, whatever a damaged length asks for.
+        let len_of_file = file.metadata().map_err(|error| Error::io("look at", path, error))?.len();
+        let mut bytes = vec![0; to_usize(len_of_file.saturating_sub(position)).min(len)];
+        let filled =
+            blocks::read_full(&file, &mut bytes, position).map_err(|error| Error::io("read", path, error))?;
         bytes.truncate(filled);
         Ok(bytes)
     }
@@ -192,7 +162,7 @@ impl Disk for RealDisk {
         let write = || {
             let mut file = create(path)?;
             file.write_all(content)?;
-            file.sync_all()
+            sync(&file)
         };
         write().map_err(|error| {
             if error.kind() != io::ErrorKind::AlreadyExists {
@@ -203,7 +173,11 @@ impl Disk for RealDisk {
     }
 
     fn create_file(&self, path: &Path, len: u64) -> Result<()> {
-        create(path).and_then(|file| file.set_len(len)).map_err(|error| Error::io("create", path, error))
+        let file = create(path).map_err(|error| Error::io("create", path, error))?;
+        file.set_len(len).map_err(|error| {
+            let _ = std::fs::remove_file(path);
+            Error::io("set the length of", path, error)
+        })
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the helper that the rule speaks of")]
@@ -224,11 +198,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_file(&self, path: &Path) -> Result<()> {
-        open(path, true)?.sync_all().map_err(|error| Error::io("sync", path, error))
+        sync(&open(path, true)?).map_err(|error| Error::io("sync", path, error))
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {
-        let synced = File::open(dir).and_then(|folder| folder.sync_all());
+        let synced = File::open(dir).and_then(|folder| sync(&folder));
         match synced {
             // Some file systems cannot sync a folder and say so.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -237,8 +211,18 @@ impl Disk for RealDisk {
     }
 
     fn sync_filesystem(&self, dir: &Path) -> Result<()> {
-        let folder = File::open(dir).map_err(|error| Error::io("open", dir, error))?;
-        nix::unistd::syncfs(&folder).map_err(|errno| Error::io("sync the file system of", dir, errno.into()))
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let folder = File::open(dir).map_err(|error| Error::io("open", dir, error))?;
+            nix::unistd::syncfs(&folder)
+                .map_err(|errno| Error::io("sync the file system of", dir, errno.into()))
+        }
+        // Weaker: an error is not reported, and not every system waits for the device.
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            nix::unistd::sync();
+            self.sync_dir(dir)
+        }
     }
 
     fn map(&self, path: &Path, window: Range<u64>, access: Access) -> Result<Arc<MappedFile>> {
@@ -251,47 +235,17 @@ impl Disk for RealDisk {
     }
 
     fn allocate(&self, path: &Path, range: Range<u64>) -> Result<()> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let file = open(path, true)?;
-        let (start, len) = offsets(&range);
-        match retry(|| fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, start, len)) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => fill_holes(&file, path, range),
-            Err(error) => {
-                // ext4 keeps what it got before it ran out (contract, design point 13); what holds data stays.
-                let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-                let mut at = range.start;
-                let mut data = data_in(&file, &range);
-                data.push(range.end..range.end);
-                for part in data {
-                    let (start, len) = offsets(&(at..part.start));
-                    let _ = fallocate(&file, flags, start, len);
-                    at = part.end;
-                }
-                Err(Error::io("allocate blocks for", path, error))
-            }
-        }
+        blocks::allocate(path, &open(path, true)?, range)
     }
 
     fn punch(&self, path: &Path, range: Range<u64>) -> Result<()> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let file = open(path, true)?;
-        let (start, len) = offsets(&range);
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        match retry(|| fallocate(&file, flags, start, len)) {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => write_zeros(&file, path, range),
-            other => other.map_err(|error| Error::io("punch", path, error)),
-        }
+        blocks::punch(path, &open(path, true)?, range)
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64> {
         let stat = nix::sys::statvfs::statvfs(dir)
             .map_err(|errno| Error::io("look at the disk of", dir, errno.into()))?;
-        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+        Ok(widen(stat.blocks_available()).saturating_mul(widen(stat.fragment_size())))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>> {
@@ -311,38 +265,20 @@ fn create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn retry(mut call: impl FnMut() -> nix::Result<()>) -> io::Result<()> {
-    loop {
-        match call() {
-            Err(nix::errno::Errno::EINTR) => {}
-            other => return other.map_err(io::Error::from),
-        }
-    }
+/// Widens a count of the system's, which has another width on every system.
+fn widen(count: impl Into<u64>) -> u64 {
+    count.into()
 }
 
-/// Writes zeros into the holes of a range, where a file system cannot allocate; data that is there stays.
-fn fill_holes(file: &File, path: &Path, range: Range<u64>) -> Result<()> {
-    let mut at = range.start;
-    let mut buffer = vec![0; 4_096];
-    while at < range.end {
-        let len = to_usize(range.end.saturating_sub(at)).min(buffer.len());
-        let part = buffer.get_mut(..len).unwrap_or_default();
-        file.read_exact_at(part, at).map_err(|error| Error::io("read", path, error))?;
-        // What is read is what is written: nothing else changes this range now.
-        file.write_all_at(part, at).map_err(|error| Error::io("allocate blocks for", path, error))?;
-        at = at.saturating_add(to_u64(len));
-    }
-    file.sync_data().map_err(|error| Error::io("sync", path, error))
+/// Syncs once. The standard library tries again after an interruption, and a second try can hide a write that is lost.
+fn sync(file: &File) -> io::Result<()> {
+    #[cfg(not(target_vendor = "apple"))]
+    return Ok(nix::unistd::fsync(file)?);
+    // There, `fsync` leaves the bytes in the device's cache; the standard library asks for more.
+    #[cfg(target_vendor = "apple")]
+    return file.sync_all();
 }
 
-fn write_zeros(file: &File, path: &Path, range: Range<u64>) -> Result<()> {
-    let zeros = vec![0; ZEROS];
-    let mut at = range.start;
-    while at < range.end {
-        let len = to_usize(range.end.saturating_sub(at)).min(ZEROS);
-        let part = zeros.get(..len).unwrap_or_default();
-        file.write_all_at(part, at).map_err(|error| Error::io("write", path, error))?;
-        at = at.saturating_add(to_u64(len));
-    }
-    Ok(())
-}
+#[cfg(test)]
+#[path = "real_tests.rs"]
+mod tests;
