@@ -89,6 +89,12 @@ impl MappedFile {
         Ok(MmapRaw::from(map))
     }
 
+    /// Shows the same window to an observer.
+    #[cfg(test)]
+    pub(super) fn observed(&self, observer: Arc<dyn PutObserver>) -> Self {
+        Self { map: Arc::clone(&self.map), path: self.path.clone(), observer: Some(observer), ..*self }
+    }
+
     /// Returns the bytes of the window.
     pub(crate) const fn len(&self) -> usize {
         self.len
@@ -100,6 +106,7 @@ impl MappedFile {
     }
 
     /// Checks a range against the window (rule 2).
+    #[inline]
     fn check(&self, position: usize, len: usize) -> Option<*mut u8> {
         let end = position.checked_add(len)?;
         // SAFETY: rule 2: the window lies inside the mapping, and the position inside the window or one past its end.
@@ -143,15 +150,15 @@ impl MappedFile {
 
     /// Reads a cell of four bytes.
     pub(crate) fn load_u32(&self, position: usize) -> Option<u32> {
-        let cell = self.check(position, 4).filter(|_| position.is_multiple_of(4))?;
-        // SAFETY: rules 2 and 6: `check` above bounds the cell, and mappings start page-aligned, so it is aligned.
+        let cell = self.check(position, 4).filter(|cell| cell.cast::<AtomicU32>().is_aligned())?;
+        // SAFETY: rules 2 and 6: `check` above bounds the cell, and `is_aligned` looked at its address.
         let cell = unsafe { AtomicU32::from_ptr(cell.cast()) };
         Some(u32::from_be(cell.load(Ordering::Acquire)))
     }
 
     /// Writes a cell of four bytes.
     pub(crate) fn store_u32(&self, position: usize, value: u32) -> Result<()> {
-        let cell = self.check(position, 4).filter(|_| position.is_multiple_of(4));
+        let cell = self.check(position, 4).filter(|cell| cell.cast::<AtomicU32>().is_aligned());
         let cell = cell.ok_or_else(|| self.outside("write"))?;
         // SAFETY: rules 2 and 6, as in `load_u32`.
         unsafe { AtomicU32::from_ptr(cell.cast()) }.store(value.to_be(), Ordering::Release);
@@ -161,7 +168,7 @@ impl MappedFile {
 
     /// Reads a cell of eight bytes.
     pub(crate) fn load_u64(&self, position: usize) -> Option<u64> {
-        let cell = self.check(position, 8).filter(|_| position.is_multiple_of(8))?;
+        let cell = self.check(position, 8).filter(|cell| cell.cast::<AtomicU64>().is_aligned())?;
         // SAFETY: rules 2 and 6, as in `load_u32`.
         let cell = unsafe { AtomicU64::from_ptr(cell.cast()) };
         Some(u64::from_be(cell.load(Ordering::Acquire)))
@@ -169,7 +176,7 @@ impl MappedFile {
 
     /// Writes a cell of eight bytes.
     pub(crate) fn store_u64(&self, position: usize, value: u64) -> Result<()> {
-        let cell = self.check(position, 8).filter(|_| position.is_multiple_of(8));
+        let cell = self.check(position, 8).filter(|cell| cell.cast::<AtomicU64>().is_aligned());
         let cell = cell.ok_or_else(|| self.outside("write"))?;
         // SAFETY: rules 2 and 6, as in `load_u32`.
         unsafe { AtomicU64::from_ptr(cell.cast()) }.store(value.to_be(), Ordering::Release);
@@ -198,6 +205,9 @@ impl MappedFile {
         if self.private {
             return Ok(());
         }
+        if self.bytes(range.clone()).is_none() {
+            return Err(self.outside("rewrite"));
+        }
         let mut position = range.start;
         while position < range.end {
             let Some(cell) = self.check(position, 1) else { return Err(self.outside("rewrite")) };
@@ -211,6 +221,9 @@ impl MappedFile {
 
     /// Writes zeros where bytes are not zero (rule 7). Pages of zeros stay untouched.
     pub(crate) fn zero(&self, range: Range<usize>) -> Result<()> {
+        if self.bytes(range.clone()).is_none() {
+            return Err(self.outside("zero"));
+        }
         let zeros = [0_u8; PAGE];
         let mut position = range.start;
         while position < range.end {
@@ -234,10 +247,11 @@ impl MappedFile {
         }
         match self.advise(Advice::PopulateWrite, range.start, len) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            Err(error) => {
+            // A page that has no block and gets none would be a SIGBUS at the first store.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EFAULT) => {
                 Err(Error::StoreFull(format!("cannot populate {}: {error}", self.path.display()).into()))
             }
-            Ok(()) => Ok(()),
+            other => other.map_err(|error| Error::io("populate", &self.path, error)),
         }
     }
 
@@ -256,3 +270,7 @@ impl fmt::Debug for MappedFile {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "mapped_file_tests.rs"]
+mod tests;

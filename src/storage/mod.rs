@@ -6,6 +6,8 @@ mod blocks;
 mod config_file;
 mod create;
 mod disk;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod json;
 mod lock;
 mod mapped_file;
