@@ -26,6 +26,7 @@ mod scan;
 mod tests;
 mod topics;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -183,6 +184,8 @@ pub(crate) struct Broker {
     /// The disk was close to full when somebody last looked.
     full: AtomicBool,
     closed: AtomicBool,
+    /// Places of the log that queues name and that hold no readable message.
+    gone: Mutex<HashSet<PhysicalOffset>>,
     /// Names the parts that lag behind, for [`Health`].
     troubles: Mutex<Vec<String>>,
     workers: Workers,
@@ -222,6 +225,7 @@ impl Broker {
             group_commit: GroupCommit::default(),
             full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            gone: Mutex::default(),
             troubles: Mutex::default(),
             workers: Workers::default(),
             persisted_at: AtomicI64::new(0),

@@ -20,6 +20,9 @@ const BYTES_PER_PULL: u64 = 256 << 10;
 /// What a tag field below this holds is the address of a `consumequeue_ext` entry, not a tag's hash.
 const EXT_ADDRESS_BELOW: i64 = -2_147_483_648;
 
+/// Messages that are known to be unreadable, at most.
+const GONE_MAX: usize = 10_000;
+
 /// What is to be pulled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PullRequest<'a> {
@@ -130,12 +133,26 @@ impl Broker {
         if unit.physical_offset < self.log.start() || self.is_lost(unit.physical_offset) {
             return Ok(None);
         }
-        let mended = self.heal_queue(topic, queue_id)?;
-        let unit = match self.queues.get(topic, queue_id) {
-            Some(queue) if mended > 0 => queue.get(at)?,
-            _ => None,
-        };
-        Ok(unit.and_then(|unit| self.named_by(topic, queue_id, at, unit)))
+        let Some(queue) = self.queues.get(topic, queue_id) else { return Ok(None) };
+        let again = || Ok(queue.get(at)?.and_then(|unit| self.named_by(topic, queue_id, at, unit)));
+        // Somebody may have mended it since it was read.
+        if let Some(found) = again()? {
+            return Ok(Some(found));
+        }
+        if !self.note_gone(unit.physical_offset) {
+            return Ok(None);
+        }
+        self.heal_queue(topic, queue_id)?;
+        again()
+    }
+
+    /// Notes that the message at a place cannot be read; `false` if that was known, and mending would be in vain.
+    fn note_gone(&self, at: PhysicalOffset) -> bool {
+        let mut gone = self.gone.lock();
+        if gone.len() >= GONE_MAX {
+            gone.clear();
+        }
+        gone.insert(at)
     }
 
     fn named_by(&self, topic: &TopicName, queue_id: u32, at: QueueOffset, unit: Unit) -> Option<MessageView> {

@@ -66,7 +66,7 @@ impl Default for StoreConfig {
             auto_create: AutoCreate::Queues(4),
             background: Background::Threads,
             free_space_min: None,
-            queue_maps_max: 20_000,
+            queue_maps_max: 4_096,
         }
     }
 }

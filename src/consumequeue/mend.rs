@@ -87,6 +87,15 @@ impl ConsumeQueue {
         Ok(max.since(kept))
     }
 
+    /// Removes a file, which may be missing already.
+    fn remove_file(&self, start: u64) -> Result<()> {
+        let path = self.path(start);
+        match self.shared.disk.metadata(&path)? {
+            Some(_) => self.shared.disk.remove_file(&path),
+            None => Ok(()),
+        }
+    }
+
     /// Drops every byte from a place on.
     fn cut_at(&self, byte: u64) -> Result<()> {
         let disk = self.shared.disk.as_ref();
@@ -104,7 +113,7 @@ impl ConsumeQueue {
         };
         let keep_end = beyond;
         while beyond < state.end {
-            disk.remove_file(&self.path(beyond))?;
+            self.remove_file(beyond)?;
             beyond = beyond.saturating_add(size);
         }
         state.end = keep_end.min(state.end);
@@ -121,13 +130,12 @@ impl ConsumeQueue {
 
     /// Removes all units and files: the queue is as if it had never been.
     pub(crate) fn clear(&self) -> Result<()> {
-        let disk = self.shared.disk.as_ref();
         let mut state = self.state.lock();
         let taken = [state.tail.take(), state.read.take()];
         self.shared.maps.give_back(taken.iter().flatten().count());
         let mut start = state.first;
         while start < state.end {
-            disk.remove_file(&self.path(start))?;
+            self.remove_file(start)?;
             start = start.saturating_add(self.shared.options.file_size);
         }
         *state = State::default();

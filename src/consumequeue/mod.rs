@@ -6,6 +6,8 @@
 mod files;
 mod mend;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod unit;
 mod windows;
 

@@ -143,7 +143,7 @@ impl StoreBuilder {
         self
     }
 
-    /// Sets how many 64 KiB windows of queue files may be mapped at once. Default 20,000; at least 16.
+    /// Sets how many 64 KiB windows of queue files may be mapped at once. Default 4,096; at least 16.
     pub fn queue_maps_max(mut self, count: usize) -> Self {
         Arc::make_mut(&mut self.config).queue_maps_max = count;
         self

@@ -27,7 +27,7 @@ pub(super) fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Makes a folder with messages in queue 1 of `orders`, and returns where each lies and what it says.
-fn folder(flushed: bool, count: usize) -> (tempfile::TempDir, Vec<(usize, usize)>, Vec<String>) {
+pub(super) fn folder(flushed: bool, count: usize) -> (tempfile::TempDir, Vec<(usize, usize)>, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let broker = open(dir.path());
     let bodies = fill(&broker, count);
@@ -46,7 +46,7 @@ fn folder(flushed: bool, count: usize) -> (tempfile::TempDir, Vec<(usize, usize)
     (dir, places, bodies)
 }
 
-fn copy_of(dir: &Path) -> tempfile::TempDir {
+pub(super) fn copy_of(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     copy_into(dir, copy.path());
     copy

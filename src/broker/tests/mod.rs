@@ -1,6 +1,7 @@
 //! Does one shard keep its promises: what was put is found, after a clean stop, after a kill, in order?
 
 mod damage;
+mod derived;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ pub(super) fn bodies(broker: &Broker, topic: &str, queue_id: u32) -> Vec<String>
     }
 }
 
-fn fill(broker: &Broker, count: usize) -> Vec<String> {
+pub(super) fn fill(broker: &Broker, count: usize) -> Vec<String> {
     (0..count)
         .map(|n| {
             let body = format!("message {n}");
@@ -92,7 +93,7 @@ fn fill(broker: &Broker, count: usize) -> Vec<String> {
         .collect()
 }
 
-fn assert_found(broker: &Broker, expected: &[String]) {
+pub(super) fn assert_found(broker: &Broker, expected: &[String]) {
     assert_eq!(bodies(broker, "orders", 1), expected);
     let topic = TopicName::new("orders").unwrap();
     for n in [0, expected.len() / 2, expected.len() - 1] {
