@@ -2,6 +2,7 @@
 
 mod damage;
 mod derived;
+mod settings;
 
 use std::path::Path;
 use std::sync::Arc;
