@@ -38,6 +38,19 @@ const FOLDERS: [&str; 7] = ["src", "docs", "tests", "benches", "examples", "fuzz
 /// Rows of the table of RocketMQ's features in `docs/rocketmq.md`.
 const FEATURES: u32 = 148;
 
+/// Faults that must each have a test: bad arguments (a), bad settings and folders (b), damaged files (c).
+const CASES: [(&str, &[u32]); 3] = [
+    ("a", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 21, 22, 28]),
+    ("b", &[1, 2, 3, 4, 6, 7, 8, 11, 13, 14]),
+    (
+        "c",
+        &[
+            1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+            27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 50, 51,
+        ],
+    ),
+];
+
 // ---- Reading ----
 
 /// One Rust file: its path from the root of the repository, its text, and the text without comments and literals.
@@ -457,22 +470,38 @@ fn functions(sources: &[Source]) -> BTreeSet<&str> {
     names
 }
 
-/// Required cases that no test carries at the head of its name: `c19_a_unit_…`, or `c36_c37_a_file_…` for two.
+/// Required cases that no test carries at the head of its name: `c19_a_unit_…`, `c36_c37_a_file_…` for two, or
+/// `c1_to_c17_…` for a range.
 fn case_problems(required: &[(&str, &[u32])], functions: &BTreeSet<&str>) -> Vec<String> {
-    let claimed: BTreeSet<&str> =
-        functions.iter().flat_map(|name| name.split('_').take_while(|word| is_case(word))).collect();
-    let numbered = required
-        .iter()
-        .flat_map(|(letter, numbers)| numbers.iter().map(move |number| format!("{letter}{number}")));
+    let claimed: BTreeSet<(&str, u32)> = functions.iter().flat_map(|name| claims(name)).collect();
+    let numbered = required.iter().flat_map(|(letter, numbers)| numbers.iter().map(move |n| (*letter, *n)));
     numbered
-        .filter(|case| !claimed.contains(case.as_str()))
-        .map(|case| format!("no test is called {case}_…"))
+        .filter(|case| !claimed.contains(case))
+        .map(|(letter, n)| format!("no test is called {letter}{n}_…"))
         .collect()
 }
 
-fn is_case(word: &str) -> bool {
+fn claims(name: &str) -> Vec<(&str, u32)> {
+    let (mut cases, mut range) = (Vec::new(), false);
+    for word in name.split('_') {
+        let Some((letter, number)) = case(word) else {
+            range = word == "to" && !cases.is_empty();
+            if range {
+                continue;
+            }
+            break;
+        };
+        let first = cases.last().filter(|_| range).map_or(number, |(_, last)| last + 1);
+        cases.extend((first..=number).map(|n| (letter, n)));
+        range = false;
+    }
+    cases
+}
+
+/// `c19` as its letter and its number.
+fn case(word: &str) -> Option<(&str, u32)> {
     let number = word.trim_start_matches(|c: char| c.is_ascii_lowercase());
-    number.len() < word.len() && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    Some((&word[..word.len() - number.len()], number.parse().ok()?)).filter(|(letter, _)| !letter.is_empty())
 }
 
 /// Rows of RocketMQ's features that the table lacks or has twice.
@@ -550,6 +579,16 @@ fn every_test_that_a_document_names_exists() {
     for (name, text) in documents() {
         none(name_problems(&name, &text, &functions));
     }
+}
+
+#[test]
+fn every_required_fault_has_a_test() {
+    none(case_problems(&CASES, &functions(&repository())));
+}
+
+#[test]
+fn every_feature_of_rocketmq_has_its_row() {
+    none(row_problems(&fs::read_to_string(root().join("docs/rocketmq.md")).unwrap()));
 }
 
 #[test]
@@ -673,12 +712,17 @@ fn a_dead_path_and_a_dead_test_name_in_a_document_are_found() {
 fn a_missing_case_and_a_missing_row_are_found() {
     let sources = one(
         "tests/a.rs",
-        "fn c1_c3_two_in_one() {} fn c2() {} fn later_c4_does_not_count() {} fn crc32_of_c5() {}",
+        "fn c1_c3_two_in_one() {} fn c2() {} fn later_c4_does_not_count() {} fn crc32_of_c5() {} fn c7_to_c9_a_range() {}",
     );
     let functions = functions(&sources);
     assert_eq!(
-        case_problems(&[("c", &[1, 2, 3, 4, 5])], &functions),
-        ["no test is called c4_…", "no test is called c5_…"]
+        case_problems(&[("c", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])], &functions),
+        [
+            "no test is called c4_…",
+            "no test is called c5_…",
+            "no test is called c6_…",
+            "no test is called c10_…"
+        ]
     );
     let table: String = (1..=FEATURES).filter(|n| *n != 7).map(|n| format!("| F{n} | a | b |\n")).collect();
     assert_eq!(row_problems(&table), ["docs/rocketmq.md: row F7 does not stand there once"]);

@@ -2,6 +2,7 @@
 
 mod damage;
 mod derived;
+mod folders;
 mod settings;
 
 use std::path::Path;
