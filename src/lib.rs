@@ -1,4 +1,5 @@
 //! RocketMQ inside your process.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(
     test,
     allow(
