@@ -1,7 +1,7 @@
-//! Do stores written by Apache RocketMQ open here, whole, and stay what they are?
+//! Do stores written by Apache RocketMQ, and by released versions of this crate, open here, whole, and stay what they are?
 //!
-//! `tests/fixtures/golden/NAME.tar.gz` holds a broker's folder as it was left (stopped, or killed under load), and what
-//! Apache's own store reads from it. Each test unpacks one and compares.
+//! `tests/fixtures/golden/NAME.tar.gz` holds a store's folder as it was left (stopped, or killed under load), and what
+//! the store that wrote it reads from it. Each test unpacks one and compares.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use pocketmq::Store;
+use pocketmq::{Store, StoreBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -28,10 +28,7 @@ struct Golden {
 
 impl Golden {
     fn unpack(name: &'static str) -> Option<Self> {
-        let archive = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures/golden")
-            .join(name)
-            .with_added_extension("tar.gz");
+        let archive = archive(name);
         let Ok(file) = File::open(&archive) else {
             println!("SKIPPED: {} is not part of the published package", archive.display());
             assert!(std::env::var_os("CI").is_none(), "the golden stores are missing");
@@ -51,20 +48,35 @@ impl Golden {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn open(&self) -> pocketmq::StoreBuilder {
-        Store::builder(self.path("store")).broker_conf(self.path("broker.conf"))
+    fn open(&self) -> StoreBuilder {
+        let builder = Store::builder(self.path("store"));
+        let conf = self.path("broker.conf");
+        // Ours lies in each broker's own folder.
+        if conf.exists() { builder.broker_conf(conf) } else { builder }
     }
 
     fn dump(&self) -> Lines {
-        let store = self.open().open_read_only().unwrap();
-        let mut lines = Vec::new();
-        listing::list(&store, &mut |line| {
-            lines.push(line);
-            Ok(())
-        })
-        .unwrap();
-        sorted(lines)
+        sorted(listing(&self.open().open_read_only().unwrap()))
     }
+}
+
+/// Where the archive of that name lies.
+pub(crate) fn archive(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/golden")
+        .join(name)
+        .with_added_extension("tar.gz")
+}
+
+/// What the example `dump` prints.
+pub(crate) fn listing(store: &Store) -> Vec<Value> {
+    let mut lines = Vec::new();
+    listing::list(store, &mut |line| {
+        lines.push(line);
+        Ok(())
+    })
+    .unwrap();
+    lines
 }
 
 /// Sorts lines by what they are about. Whether an empty queue has files is no statement about messages.
@@ -74,8 +86,13 @@ fn sorted(lines: Vec<Value>) -> Lines {
         let text = |member: &str| line[member].as_str().unwrap_or_default().to_owned();
         let about = match line["kind"].as_str().unwrap() {
             "queue" if line["max_offset"] == 0 => continue,
-            kind @ ("queue" | "message") => format!("{kind} {} {}", text("topic"), line["queue"]),
-            kind => format!("{kind} {} {} {} {}", text("group"), text("topic"), line["queue"], text("key")),
+            kind @ ("queue" | "message") => {
+                format!("{kind} {} {} {}", text("topic"), line["queue"], text("broker"))
+            }
+            kind => {
+                let of = (text("group"), text("topic"), &line["queue"], text("key"), text("broker"));
+                format!("{kind} {} {} {} {} {}", of.0, of.1, of.2, of.3, of.4)
+            }
         };
         if let Some(places) = line["physical_offsets"].as_array_mut() {
             // Apache's index names a place twice where a crash made it dispatch again.
@@ -186,8 +203,19 @@ fn check(name: &'static str) {
     assert_same(&expected, &read_only, "opened read-only");
     assert_nothing_acknowledged_is_missing(&golden, &read_only);
     golden.open().open().unwrap().close().unwrap();
-    assert!(!golden.path("store/abort").exists(), "a clean stop leaves no abort file");
+    let left = fingerprint(&golden.path("store"));
+    assert!(!left.keys().any(|path| path.ends_with("abort")), "a clean stop leaves no abort file");
     assert_same(&read_only, &golden.dump(), "after an opening for writing and a clean stop");
+}
+
+#[test]
+fn pocketmq_0_1_0_stopped_cleanly_is_read_whole() {
+    check("pocketmq-0.1.0-clean");
+}
+
+#[test]
+fn pocketmq_0_1_0_killed_is_read_whole() {
+    check("pocketmq-0.1.0-killed");
 }
 
 #[test]

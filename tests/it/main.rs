@@ -15,3 +15,4 @@ mod consume;
 mod golden;
 mod lookup;
 mod model;
+mod own_fixture;
