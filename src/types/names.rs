@@ -299,8 +299,7 @@ mod tests {
         let queue = |topic, broker, id| {
             MessageQueue::new(TopicName::new(topic).unwrap(), BrokerName::new(broker).unwrap(), id)
         };
-        let mut queues =
-            vec![queue("b", "a", 0), queue("a", "b", 0), queue("a", "a", 10), queue("a", "a", 9)];
+        let mut queues = [queue("b", "a", 0), queue("a", "b", 0), queue("a", "a", 10), queue("a", "a", 9)];
         queues.sort();
         let shown: Vec<_> = queues.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["a@a:9", "a@a:10", "a@b:0", "b@a:0"]);

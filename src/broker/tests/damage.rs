@@ -10,6 +10,9 @@ use crate::error::Error;
 const MODES: [RecoveryMode; 3] =
     [RecoveryMode::Strict, RecoveryMode::TruncateTail, RecoveryMode::SkipDamaged];
 
+/// Something that happens to a folder.
+pub(super) type OnFolder = fn(&Path);
+
 pub(super) fn open_with(dir: &Path, recovery: RecoveryMode) -> crate::error::Result<Arc<Broker>> {
     Broker::open(options(dir, StoreConfig { recovery, ..config(FlushPolicy::Async) }))
 }
@@ -252,7 +255,7 @@ fn c42_a_hole_can_be_skipped() {
 #[test]
 fn c43_c44_c46_a_log_file_of_a_wrong_length_name_or_kind_is_refused_by_name() {
     let (dir, _, _) = folder(true, 400);
-    let changes: [(&str, fn(&Path)); 7] = [
+    let changes: [(&str, OnFolder); 7] = [
         ("shorter by one", |dir| edit(&log_file(dir, 0), |bytes| bytes.truncate(16_383))),
         ("longer by one", |dir| edit(&log_file(dir, 0), |bytes| bytes.push(0))),
         ("half", |dir| edit(&log_file(dir, 16_384), |bytes| bytes.truncate(8_192))),

@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::damage::{copy_of, edit, folder};
+use super::damage::{OnFolder, copy_of, edit, folder};
 use super::*;
+
+/// Something that happens to the bytes of a unit.
+type OnBytes = fn(&mut [u8]);
 
 fn queue_file(dir: &Path, start: u64) -> std::path::PathBuf {
     dir.join("consumequeue/orders/1").join(crate::storage::file_name(start))
@@ -33,7 +36,7 @@ fn assert_whole(dir: &Path, expected: &[String], what: &str) {
 fn c19_to_c22_a_wrong_unit_is_mended_when_it_is_read() {
     let (dir, _, bodies) = folder(true, 45);
     let unit = |n: usize| n * 20..n * 20 + 20;
-    let changes: [(&str, fn(&mut [u8])); 9] = [
+    let changes: [(&str, OnBytes); 9] = [
         ("C19 offset negative", |unit| unit[0] = 0x80),
         ("C19 offset beyond the end", |unit| unit[4] = 0x7F),
         ("C19 offset inside a record", |unit| unit[7] ^= 4),
@@ -92,7 +95,7 @@ fn c23_a_queue_that_is_longer_than_the_log_is_cut() {
 #[test]
 fn c24_c25_a_queue_that_is_shorter_than_the_log_is_filled_after_a_clean_stop_too() {
     let (dir, _, bodies) = folder(true, 130);
-    let changes: [(&str, fn(&Path)); 6] = [
+    let changes: [(&str, OnFolder); 6] = [
         ("C24 the last units are gone", |dir| {
             edit(&queue_file(dir, 2_000), |bytes| bytes[20 * 20..].fill(0))
         }),
@@ -156,9 +159,9 @@ fn c27_to_c30_a_damaged_index_never_gives_a_wrong_answer() {
         let broker = open(copy.path());
         assert_eq!(super::bodies(&broker, "orders", 1), bodies, "{what}");
         let name = TopicName::new("orders").unwrap();
-        for n in 0..45 {
+        for (n, body) in bodies.iter().enumerate() {
             let found = broker.query_by_key(&name, &format!("key-{n}"), 0..=i64::MAX, 9).unwrap();
-            assert!(found.iter().all(|view| view.body_str().unwrap() == bodies[n]), "{what}: key-{n}");
+            assert!(found.iter().all(|view| view.body_str().unwrap() == *body), "{what}: key-{n}");
         }
         broker.close().unwrap();
     }
