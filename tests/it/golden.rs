@@ -94,7 +94,7 @@ fn sorted(lines: Vec<Value>) -> Lines {
                 format!("{kind} {} {} {} {} {}", of.0, of.1, of.2, of.3, of.4)
             }
         };
-        if let Some(places) = line["physical_offsets"].as_array_mut() {
+        if let Some(places) = line.get_mut("physical_offsets").and_then(Value::as_array_mut) {
             // Apache's index names a place twice where a crash made it dispatch again.
             places.sort_by_key(|place| place.as_u64());
             places.dedup();
