@@ -255,6 +255,10 @@ impl LogFiles {
         let len = self.options.file_size;
         let step = STEP_MIN.min(len);
         let temp_dir = &self.options.temp_dir;
+        // A file without a byte counted as absent when the log was opened.
+        if self.disk.metadata(&path)?.is_some_and(|left| left.kind == EntryKind::File && left.len == 0) {
+            self.disk.remove_file(&path)?;
+        }
         NewFile { path: &path, temp_dir, len, first_blocks: step, durable: Durable::Yes }
             .create(self.disk.as_ref())?;
         let map = self.disk.map(&path, 0..len, Access::Sequential)?;

@@ -8,7 +8,7 @@ use super::files::{self, FoundFile};
 use super::unit::{UNIT_BYTES, UNIT_LEN, Unit};
 use super::windows::{OVERLAP, WINDOW, Window};
 use crate::error::{Error, Result};
-use crate::storage::{Access, Durable, NewFile, file_name};
+use crate::storage::{Access, Durable, EntryKind, NewFile, file_name};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::types::{QueueOffset, TopicName, to_u64, to_usize};
 
@@ -211,6 +211,10 @@ impl ConsumeQueue {
             disk.create_dir(&dir)?;
         }
         let (path, temp_dir, len) = (&path, &options.temp_dir, options.file_size);
+        // What a crash left of a file counted as no file when the queue was opened.
+        if disk.metadata(path)?.is_some_and(|left| left.kind == EntryKind::File && left.len < len) {
+            disk.remove_file(path)?;
+        }
         NewFile { path, temp_dir, len, first_blocks: BLOCK, durable: Durable::No }.create(disk)?;
         self.mark_dirty(start);
         Ok(())

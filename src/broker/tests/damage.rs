@@ -302,6 +302,10 @@ fn c43_c45_an_empty_last_file_and_stray_files_do_no_harm() {
     let broker = open(dir.path());
     assert_eq!(super::bodies(&broker, "orders", 1), bodies);
     assert!(broker.recovery().warnings.len() >= 9, "{:?}", broker.recovery().warnings);
+    for n in 0..150 {
+        put(&broker, "orders", 1, format!("later {n}").as_bytes(), "later");
+    }
+    assert!(broker.log_range().1.get() > count * 16_384, "the empty file is taken over");
     broker.close().unwrap();
     assert!(strays.iter().all(|stray| dir.path().join(stray).exists()), "nothing strange is deleted");
 }
