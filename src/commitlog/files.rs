@@ -252,6 +252,10 @@ impl LogFiles {
     fn create(&self, start: u64) -> Result<Arc<LogFile>> {
         self.check_space()?;
         let path = self.options.dir.join(file_name(start));
+        if self.disk.metadata(&path)?.is_some_and(|found| found.len == 0) {
+            // A last file without a byte counts as absent.
+            self.disk.remove_file(&path)?;
+        }
         let len = self.options.file_size;
         let step = STEP_MIN.min(len);
         let temp_dir = &self.options.temp_dir;

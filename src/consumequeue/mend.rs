@@ -88,7 +88,7 @@ impl ConsumeQueue {
     }
 
     /// Removes a file, which may be missing already.
-    fn remove_file(&self, start: u64) -> Result<()> {
+    pub(super) fn remove_file(&self, start: u64) -> Result<()> {
         let path = self.path(start);
         match self.shared.disk.metadata(&path)? {
             Some(_) => self.shared.disk.remove_file(&path),

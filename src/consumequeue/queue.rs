@@ -210,6 +210,8 @@ impl ConsumeQueue {
             disk.create_dir(&topic_dir)?;
             disk.create_dir(&dir)?;
         }
+        // What a crash left of a last file, and what does not count as one.
+        self.remove_file(start)?;
         let (path, temp_dir, len) = (&path, &options.temp_dir, options.file_size);
         // What a crash left of a file counted as no file when the queue was opened.
         if disk.metadata(path)?.is_some_and(|left| left.kind == EntryKind::File && left.len < len) {
