@@ -302,7 +302,9 @@ fn c43_c45_an_empty_last_file_and_stray_files_do_no_harm() {
     let broker = open(dir.path());
     assert_eq!(super::bodies(&broker, "orders", 1), bodies);
     // The log rolls over the empty file.
-    (0..200).for_each(|_| drop(put(&broker, "other", 0, &[7; 200], "k")));
+    for _ in 0..200 {
+        put(&broker, "other", 0, &[7; 200], "k");
+    }
     assert!(broker.recovery().warnings.len() >= 9, "{:?}", broker.recovery().warnings);
     for n in 0..150 {
         put(&broker, "orders", 1, format!("later {n}").as_bytes(), "later");
