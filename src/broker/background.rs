@@ -154,9 +154,12 @@ impl Broker {
     /// Does everything that is due: for a store without threads.
     pub(crate) fn step(&self) -> Result<()> {
         self.check_open()?;
-        self.allocate_step()?;
+        // A full disk stops neither the indexing nor the flush.
+        let allocated = self.allocate_step();
+        self.full.store(matches!(allocated, Err(Error::StoreFull(_))), Ordering::Relaxed);
         self.index_in_background();
-        self.flush_step()
+        self.flush_step()?;
+        allocated
     }
 
     /// Flushes the log, and persists positions and the checkpoint when that is due.
@@ -183,7 +186,8 @@ impl Broker {
             } else if wanted <= len {
                 return Ok(());
             } else {
-                let next = self.log.files().make_ahead()?;
+                let made = self.log.files().make_ahead();
+                let next = made.inspect_err(|error| self.log.note_failed_file(error))?;
                 let wanted = wanted.saturating_sub(len).min(len);
                 if next.allocated() >= wanted {
                     return Ok(());

@@ -1,6 +1,7 @@
 //! How does everything get to disk: every few seconds, on demand, and at the end?
 
 use super::Broker;
+use super::open::write_abort;
 use super::queue_ends::QueueEnds;
 use crate::error::Result;
 use crate::sync::Ordering;
@@ -21,35 +22,37 @@ impl Broker {
             (self.dispatched().get(), state.appender.store_millis())
         };
         let flushed = self.flush_log()?.get();
-        let mut troubles = Vec::new();
         let queues = self.queues.sync();
         let index = self.index.sync();
         let topics = self.topics.save();
         let positions = self.persist_positions();
-        let parts = [
-            ("queues", queues.as_ref().err()),
-            ("index", index.as_ref().err()),
-            ("topics", topics.as_ref().err()),
-            ("positions", positions.as_ref().err()),
-        ];
-        troubles
-            .extend(parts.iter().filter_map(|(part, error)| error.map(|error| format!("{part}: {error}"))));
-        *self.troubles.lock() = troubles;
-        self.watermark.update(|durable| {
+        let marked = self.watermark.update(|durable| {
             if queues.is_ok() {
                 durable.queues = durable.queues.max(dispatched.min(flushed));
             }
             if let Ok(end) = &index {
                 durable.index = durable.index.max(end.get().min(flushed));
             }
-        })?;
-        self.watermark.sync()?;
+        });
         let queues_millis = if queues.is_ok() { millis } else { 0 };
-        self.checkpoint.store(millis, queues_millis, self.index.last_full_end_millis())?;
+        let index_millis = self.index.last_full_end_millis();
+        let marked = marked
+            .and_then(|()| self.watermark.sync())
+            .and_then(|()| self.checkpoint.store(millis, queues_millis, index_millis));
+        let parts = [
+            ("queues", queues.as_ref().err()),
+            ("index", index.as_ref().err()),
+            ("topics", topics.as_ref().err()),
+            ("positions", positions.as_ref().err()),
+            ("checkpoint", marked.as_ref().err()),
+        ];
+        let failed = parts.iter().filter_map(|(part, error)| error.map(|error| format!("{part}: {error}")));
+        *self.troubles.lock() = failed.collect();
         if strict {
             queues?;
             topics?;
             positions?;
+            marked?;
         }
         Ok(())
     }
@@ -84,13 +87,18 @@ impl Broker {
         // A lagging index is made again by the next opening; it is no reason to stop.
         let _ = self.index_to(self.dispatched());
         self.checkpoint_now(true)?;
+        // Sends go on without an index; a stop is clean only with it.
+        self.index.sync()?;
         QueueEnds::save(&self.queues, self.disk.as_ref(), &self.folder.own())?;
         self.log.files().drop_ahead()?;
         let abort = self.folder.root.join("abort");
         if self.disk.metadata(&abort)?.is_some() {
             self.disk.remove_file(&abort)?;
         }
-        self.disk.sync_dir(&self.folder.root)
+        self.disk.sync_dir(&self.folder.root).inspect_err(|_| {
+            // The first error is the one that matters.
+            let _ = write_abort(self.disk.as_ref(), &self.folder.root);
+        })
     }
 
     /// Stops as the death of the process would: nothing is flushed, nothing is written down.

@@ -101,10 +101,24 @@ impl Broker {
     /// Flushes the log and writes the queue units of what is on disk then. Returns up to where both hold.
     pub(super) fn flush_and_dispatch(&self) -> Result<PhysicalOffset> {
         let flushed = self.flush_log()?;
-        if self.config.flush == FlushPolicy::Sync && self.dispatched() < flushed {
+        if self.dispatched() < flushed {
             self.dispatch_to(flushed)?;
         }
         Ok(flushed)
+    }
+
+    /// Writes the queue units of everything before `limit`. What keeps it from that is noted and tried again with the
+    /// next message and with every flush: the messages are stored, so the senders are not refused (contract D6).
+    pub(super) fn dispatch_or_note(&self, limit: PhysicalOffset) {
+        if self.dispatched() < limit
+            && let Err(error) = self.dispatch_to(limit)
+        {
+            let trouble = format!("queues: {error}");
+            let mut troubles = self.troubles.lock();
+            if !troubles.contains(&trouble) {
+                troubles.push(trouble);
+            }
+        }
     }
 
     /// Flushes the log and notes how far.

@@ -377,7 +377,7 @@ fn open_index(
 }
 
 /// Writes `abort`, as RocketMQ 5 does with the pid in it. Durable on return.
-fn write_abort(disk: &dyn Disk, root: &Path) -> Result<()> {
+pub(super) fn write_abort(disk: &dyn Disk, root: &Path) -> Result<()> {
     let path = root.join("abort");
     if disk.metadata(&path)?.is_some() {
         disk.remove_file(&path)?;

@@ -75,6 +75,8 @@ pub(crate) struct Positions {
     file: RwLock<File>,
     json: Mutex<PositionsJson>,
     dirty: AtomicBool,
+    /// A sync of the file failed: what the system calls clean may not be on disk, so the file is written anew.
+    suspect: AtomicBool,
 }
 
 impl Positions {
@@ -103,8 +105,9 @@ impl Positions {
         let file = RwLock::new(write_file(disk.as_ref(), &own, &table)?);
         disk.sync_dir(&own)?;
         let disk = Arc::clone(disk);
-        let (table, json, dirty) = (RwLock::new(table), Mutex::new(json), AtomicBool::new(true));
-        Ok(Self { disk, own, table, file, json, dirty })
+        let (table, json) = (RwLock::new(table), Mutex::new(json));
+        let (dirty, suspect) = (AtomicBool::new(true), AtomicBool::new(false));
+        Ok(Self { disk, own, table, file, json, dirty, suspect })
     }
 
     /// Returns a committed position.
@@ -151,15 +154,25 @@ impl Positions {
         let mut table = self.table.write();
         table.retain(|key, _| key.topic != *topic);
         self.dirty.store(true, Ordering::Release);
+        self.write_anew(&table)
+    }
+
+    fn write_anew(&self, table: &HashMap<PositionKey, Arc<Position>>) -> Result<()> {
         let mut file = self.file.write();
-        *file = write_file(self.disk.as_ref(), &self.own, &table)?;
+        *file = write_file(self.disk.as_ref(), &self.own, table)?;
         self.disk.sync_dir(&self.own)
     }
 
-    /// Syncs the file of positions.
+    /// Syncs the file of positions, or writes it anew where a sync has failed.
     pub(crate) fn sync(&self) -> Result<()> {
-        let file = self.file.read();
-        file.map.sync(0..file.end)
+        let synced = if self.suspect.load(Ordering::Acquire) {
+            self.write_anew(&self.table.read())
+        } else {
+            let file = self.file.read();
+            file.map.sync(0..file.end)
+        };
+        self.suspect.store(synced.is_err(), Ordering::Release);
+        synced
     }
 
     /// Writes `consumerOffset.json` if positions have changed. `announce` is told the CRC of the new file before it
@@ -207,12 +220,16 @@ fn write_file(disk: &dyn Disk, own: &Path, table: &HashMap<PositionKey, Arc<Posi
     let needed = table.iter().map(|(key, position)| encode(key, position.get()).len()).sum::<usize>();
     let needed = to_u64(needed.saturating_add(HEADER_LEN).saturating_add(8));
     let mut file = create(disk, own, needed.next_power_of_two().max(FILE_LEN_MIN))?;
+    let mut places = Vec::with_capacity(table.len());
     for (key, position) in table {
-        let place = put_entry(&mut file, &encode(key, position.get()))?;
-        position.place.store(place, Ordering::Relaxed);
+        places.push((position, put_entry(&mut file, &encode(key, position.get()))?));
     }
     file.map.sync(0..file.end)?;
     disk.rename(&own.join(NEW), &own.join("positions"))?;
+    // Only now: until the new file stands, the cells are those of the old one.
+    for (position, place) in places {
+        position.place.store(place, Ordering::Relaxed);
+    }
     Ok(file)
 }
 

@@ -206,12 +206,7 @@ impl Broker {
         let stored =
             |flushed, waited| Stored { queue_offset: first, physical_offset: physical, flushed, waited };
         if self.config.flush == FlushPolicy::Async {
-            if self.dispatched() < end
-                && let Err(error) = self.dispatch_to(end)
-            {
-                // The message is stored; what hides it is tried again with the next one and with every flush.
-                self.troubles.lock().push(format!("queues: {error}"));
-            }
+            self.dispatch_or_note(end);
             topic.notify();
             return Ok(stored(FlushWait::Flushed, false));
         }
@@ -223,8 +218,12 @@ impl Broker {
             Background::Threads => deadline_in(self.config.sync_flush_timeout),
             Background::Manual => None,
         };
-        let flushed =
-            self.group_commit.wait(end, deadline, || self.dispatched(), || self.flush_and_dispatch())?;
+        let flushed = self.group_commit.wait(
+            end,
+            deadline,
+            || self.dispatched(),
+            || self.flush_log().inspect(|flushed| self.dispatch_or_note(*flushed)),
+        )?;
         Ok(stored(flushed, true))
     }
 

@@ -67,7 +67,7 @@ impl Appender {
             log.files().allocate(&self.file, position.saturating_add(BLANK_LEN))?;
         }
         // Crash: the next file stands before the blank record is written, and an unused file is harmless.
-        let next = log.files().next()?;
+        let next = log.files().next().inspect_err(|error| log.note_failed_file(error))?;
         if rest >= BLANK_LEN {
             let blank = encode_blank(u32::try_from(rest).unwrap_or(u32::MAX));
             self.file.map().put(to_usize(position), &blank)?;

@@ -31,6 +31,11 @@ impl FlushState {
         self.failed.load(Ordering::Acquire).then(|| self.flushed())
     }
 
+    /// Lets every later flush fail.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
     /// Syncs everything between the last flush and what `end` returns once it is this flush's turn.
     ///
     /// The first failure is final (contract D5): after it the kernel holds pages that look clean and are not on

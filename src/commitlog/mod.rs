@@ -21,7 +21,7 @@ pub(crate) use flush::FlushState;
 pub(crate) use group_commit::{FlushWait, GroupCommit};
 pub use view::MessageView;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::message::record::Record;
 use crate::storage::Disk;
 use crate::sync::{AtomicU64, Ordering};
@@ -91,6 +91,14 @@ impl CommitLog {
     /// pages cannot be believed.
     pub(crate) fn flush(&self) -> Result<PhysicalOffset> {
         self.flush.flush(&self.files, || self.end().get()).map(PhysicalOffset::new)
+    }
+
+    /// Notes that a file could not be made: where a sync failed, the log takes nothing any more (contract D5), because
+    /// the name of its file may never get to disk whatever a second sync says.
+    pub(crate) fn note_failed_file(&self, error: &Error) {
+        if matches!(error, Error::Io(failure) if failure.operation == "sync") {
+            self.flush.fail();
+        }
     }
 
     /// Returns up to where the log is safe if a sync has failed.

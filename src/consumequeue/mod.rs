@@ -12,6 +12,7 @@ mod unit;
 mod windows;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use windows::MapBudget;
 
 use crate::error::{Error, Result};
 use crate::storage::{Disk, EntryKind};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
 use crate::types::TopicName;
 
 /// More dirty queues than this are synced by syncing the file system once.
@@ -56,6 +57,7 @@ pub(crate) struct ConsumeQueues {
     topics: RwLock<HashMap<TopicName, Vec<Option<Arc<ConsumeQueue>>>>>,
     /// Held while a queue is made, so that nobody makes it twice.
     creation: Mutex<()>,
+    sync_failed: AtomicBool,
 }
 
 impl ConsumeQueues {
@@ -68,8 +70,12 @@ impl ConsumeQueues {
         let mut warnings = Vec::new();
         let maps = MapBudget::new(options.maps_max);
         let shared = Arc::new(Shared { disk, options, maps });
-        let queues =
-            Self { shared: Arc::clone(&shared), topics: RwLock::default(), creation: Mutex::new(()) };
+        let queues = Self {
+            shared: Arc::clone(&shared),
+            topics: RwLock::default(),
+            creation: Mutex::new(()),
+            sync_failed: AtomicBool::new(false),
+        };
         for (topic, queue_id) in files::queues_in(shared.disk.as_ref(), &shared.options.dir, &mut warnings)? {
             let queue = ConsumeQueue::open(&shared, topic, queue_id, &mut warnings)?;
             queues.list(queue);
@@ -154,21 +160,41 @@ impl ConsumeQueues {
     }
 
     /// Gets every changed unit to disk, and the names of new files.
+    ///
+    /// # Errors
+    ///
+    /// Once a sync has failed, every later one fails too: what the system then calls clean may not be on disk, and
+    /// only the next opening, which writes the units again, makes it so.
     pub(crate) fn sync(&self) -> Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            let source =
+                io::Error::other("a sync of the queues failed before, and their files cannot be trusted");
+            return Err(Error::io("sync", &self.shared.options.dir, source));
+        }
+        self.sync_dirty().inspect_err(|_| self.sync_failed.store(true, Ordering::Release))
+    }
+
+    fn sync_dirty(&self) -> Result<()> {
         let dirty: Vec<_> = self.all().into_iter().filter(|queue| queue.is_dirty()).collect();
         if dirty.is_empty() {
             return Ok(());
         }
         if dirty.len() <= SYNC_ONE_BY_ONE_MAX {
-            dirty.iter().try_for_each(|queue| queue.sync())?;
+            dirty.iter().try_for_each(|queue| self.sync_listed(queue))?;
             return self.shared.disk.sync_dir(&self.shared.options.dir);
         }
-        let marks: Vec<_> = dirty.iter().map(|queue| queue.take_dirty()).collect();
-        let synced = self.shared.disk.sync_filesystem(&self.shared.options.dir);
-        if synced.is_err() {
-            dirty.iter().zip(marks).for_each(|(queue, mark)| queue.mark_dirty(mark));
+        for queue in dirty {
+            queue.take_dirty();
         }
-        synced
+        self.shared.disk.sync_filesystem(&self.shared.options.dir)
+    }
+
+    /// Syncs a queue, unless it has been removed meanwhile, with its files.
+    fn sync_listed(&self, queue: &Arc<ConsumeQueue>) -> Result<()> {
+        queue.sync().or_else(|error| {
+            let listed = self.get(queue.topic(), queue.queue_id());
+            if listed.is_some_and(|listed| Arc::ptr_eq(&listed, queue)) { Err(error) } else { Ok(()) }
+        })
     }
 
     /// Returns how many windows are mapped.

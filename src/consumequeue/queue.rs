@@ -404,14 +404,6 @@ impl ConsumeQueue {
     /// Gets the changed files of this queue to disk, and their names.
     pub(super) fn sync(&self) -> Result<()> {
         let from = self.take_dirty();
-        let result = self.sync_from(from);
-        if result.is_err() {
-            self.mark_dirty(from);
-        }
-        result
-    }
-
-    fn sync_from(&self, from: u64) -> Result<()> {
         let disk = self.shared.disk.as_ref();
         let (first, end) = {
             let state = self.state.lock();

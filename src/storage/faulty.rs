@@ -3,10 +3,9 @@
 //! A refused operation is not carried out. A refused sync leaves the bytes in memory and off the device, as a real one
 //! does; the next sync of the same bytes succeeds and proves nothing, which is why nobody may try again.
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::MappedFile;
@@ -26,6 +25,8 @@ pub(crate) enum Operation {
     Allocate,
     /// The making of a file, of full length or with its content.
     Create,
+    Rename,
+    Remove,
 }
 
 #[derive(Debug)]
@@ -37,12 +38,13 @@ struct Rule {
     earlier: u64,
     /// Whether it fails for ever from then on.
     lasting: bool,
+    errno: i32,
 }
 
 #[derive(Debug, Default)]
 struct State {
     rules: Vec<Rule>,
-    counts: HashMap<Operation, u64>,
+    asked: Vec<(Operation, PathBuf)>,
     room: Option<u64>,
 }
 
@@ -53,16 +55,31 @@ pub(crate) struct Faults(Mutex<State>);
 impl Faults {
     /// Refuses one operation after `earlier` that succeed.
     pub(crate) fn fail_after(&self, operation: Operation, earlier: u64) {
-        self.add(operation, "", earlier, false);
+        self.add(Rule { operation, within: String::new(), earlier, lasting: false, errno: nix::libc::EIO });
     }
 
     /// Refuses every such operation from now on where the path holds this text.
     pub(crate) fn fail_within(&self, operation: Operation, within: &str) {
-        self.add(operation, within, 0, true);
+        let within = within.to_owned();
+        self.add(Rule { operation, within, earlier: 0, lasting: true, errno: nix::libc::EIO });
     }
 
-    fn add(&self, operation: Operation, within: &str, earlier: u64, lasting: bool) {
-        self.0.lock().rules.push(Rule { operation, within: within.to_owned(), earlier, lasting });
+    /// Refuses one operation where the path holds this text.
+    pub(crate) fn fail_once_within(&self, operation: Operation, within: &str) {
+        let within = within.to_owned();
+        self.add(Rule { operation, within, earlier: 0, lasting: false, errno: nix::libc::EIO });
+    }
+
+    /// Has no space from now on for what holds this text in its path.
+    pub(crate) fn fill_within(&self, within: &str) {
+        for operation in [Operation::Allocate, Operation::Create] {
+            let within = within.to_owned();
+            self.add(Rule { operation, within, earlier: 0, lasting: true, errno: nix::libc::ENOSPC });
+        }
+    }
+
+    fn add(&self, rule: Rule) {
+        self.0.lock().rules.push(rule);
     }
 
     /// Leaves this many bytes to allocate and to write in new files; `None` lifts the limit.
@@ -79,7 +96,22 @@ impl Faults {
 
     /// Returns how often an operation was asked for, refused or not.
     pub(crate) fn count(&self, operation: Operation) -> u64 {
-        self.0.lock().counts.get(&operation).copied().unwrap_or(0)
+        self.count_within(operation, "")
+    }
+
+    /// Returns how often an operation was asked for where the path holds this text, refused or not.
+    pub(crate) fn count_within(&self, operation: Operation, within: &str) -> u64 {
+        let state = self.0.lock();
+        let asked = state
+            .asked
+            .iter()
+            .filter(|(asked, path)| *asked == operation && path.to_string_lossy().contains(within));
+        crate::types::to_u64(asked.count())
+    }
+
+    /// Returns everything that was asked for since the last call, in order.
+    pub(crate) fn take_asked(&self) -> Vec<(Operation, PathBuf)> {
+        std::mem::take(&mut self.0.lock().asked)
     }
 
     fn room(&self) -> Option<u64> {
@@ -89,16 +121,17 @@ impl Faults {
     /// Counts an operation and says whether it may be carried out.
     fn ask(&self, operation: Operation, path: &Path, bytes: u64) -> io::Result<()> {
         let mut state = self.0.lock();
-        *state.counts.entry(operation).or_default() += 1;
+        state.asked.push((operation, path.to_path_buf()));
         let text = path.to_string_lossy();
         let concerned = |rule: &Rule| rule.operation == operation && text.contains(&rule.within);
         if let Some(found) = state.rules.iter().position(concerned) {
             let rule = &mut state.rules[found];
             if rule.earlier == 0 {
+                let errno = rule.errno;
                 if !rule.lasting {
                     state.rules.remove(found);
                 }
-                return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+                return Err(io::Error::from_raw_os_error(errno));
             }
             rule.earlier -= 1;
         }
@@ -139,6 +172,8 @@ impl FaultyDisk {
         let name = match operation {
             Operation::Allocate => "allocate blocks for",
             Operation::Create => "create",
+            Operation::Rename => "rename to",
+            Operation::Remove => "remove",
             _ => "sync",
         };
         self.faults.ask(operation, path, bytes).map_err(|error| Error::io(name, path, error))
@@ -185,6 +220,7 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.ask(Operation::Rename, to, 0)?;
         self.inner.rename(from, to)
     }
 
@@ -193,6 +229,7 @@ impl Disk for FaultyDisk {
     }
 
     fn remove_file(&self, path: &Path) -> Result<()> {
+        self.ask(Operation::Remove, path, 0)?;
         self.inner.remove_file(path)
     }
 

@@ -2,6 +2,7 @@
 
 mod damage;
 mod derived;
+mod disk;
 mod folders;
 mod settings;
 
@@ -49,6 +50,16 @@ pub(super) fn open(dir: &Path) -> Arc<Broker> {
 }
 
 pub(super) fn put(broker: &Broker, topic: &str, queue_id: u32, body: &[u8], key: &str) -> Stored {
+    try_put(broker, topic, queue_id, body, key).unwrap()
+}
+
+pub(super) fn try_put(
+    broker: &Broker,
+    topic: &str,
+    queue_id: u32,
+    body: &[u8],
+    key: &str,
+) -> crate::error::Result<Stored> {
     let name = TopicName::new(topic).unwrap();
     let topic =
         broker.topic(topic).unwrap_or_else(|| broker.add_topic(&name, TopicConfig::queues(4)).unwrap());
@@ -64,7 +75,7 @@ pub(super) fn put(broker: &Broker, topic: &str, queue_id: u32, body: &[u8], key:
         properties: properties.as_bytes(),
         tags_code: crate::message::tags::tags_code(Some("even")),
     };
-    broker.put(&topic, queue_id, &message, WaitForFlush::Yes).unwrap()
+    broker.put(&topic, queue_id, &message, WaitForFlush::Yes)
 }
 
 /// Returns the bodies of a queue, in order.
