@@ -9,6 +9,8 @@ mod cursor;
 mod files;
 mod flush;
 mod group_commit;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::path::PathBuf;
