@@ -97,7 +97,7 @@ impl Broker {
         }
         self.disk.sync_dir(&self.folder.root).inspect_err(|_| {
             // The first error is the one that matters.
-            let _ = write_abort(self.disk.as_ref(), &self.folder.root);
+            let _ = write_abort(self.disk.as_ref(), &self.folder);
         })
     }
 

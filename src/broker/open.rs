@@ -330,7 +330,7 @@ fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<
     let folder = &looked.folder;
     let own = folder.own();
     // From here on a crash must not look like a clean stop.
-    write_abort(disk.as_ref(), &folder.root)?;
+    write_abort(disk.as_ref(), folder)?;
     let mut rebuild = Rebuild { parts: &parts, verdict: &verdict, report: &mut report };
     let appender = rebuild.log()?;
     rebuild.queues()?;
@@ -377,13 +377,12 @@ fn open_index(
 }
 
 /// Writes `abort`, as RocketMQ 5 does with the pid in it. Durable on return.
-pub(super) fn write_abort(disk: &dyn Disk, root: &Path) -> Result<()> {
-    let path = root.join("abort");
-    if disk.metadata(&path)?.is_some() {
-        disk.remove_file(&path)?;
-    }
-    disk.write_new(&path, std::process::id().to_string().as_bytes())?;
-    disk.sync_dir(root)
+pub(super) fn write_abort(disk: &dyn Disk, folder: &Folder) -> Result<()> {
+    // One that stands there stays until the new one takes its place, however full the disk is.
+    let made = folder.own().join("abort.tmp");
+    disk.write_new(&made, std::process::id().to_string().as_bytes())?;
+    disk.rename(&made, &folder.root.join("abort"))?;
+    disk.sync_dir(&folder.root)
 }
 
 /// Writes what a RocketMQ broker must be told into `broker.conf`, keeping every line that is there.

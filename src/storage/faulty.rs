@@ -27,6 +27,7 @@ pub(crate) enum Operation {
     Create,
     Rename,
     Remove,
+    Map,
 }
 
 #[derive(Debug)]
@@ -174,6 +175,7 @@ impl FaultyDisk {
             Operation::Create => "create",
             Operation::Rename => "rename to",
             Operation::Remove => "remove",
+            Operation::Map => "map",
             _ => "sync",
         };
         self.faults.ask(operation, path, bytes).map_err(|error| Error::io(name, path, error))
@@ -253,6 +255,7 @@ impl Disk for FaultyDisk {
     }
 
     fn map(&self, path: &Path, window: Range<u64>, access: Access) -> Result<Arc<MappedFile>> {
+        self.ask(Operation::Map, path, 0)?;
         let observer: Arc<dyn PutObserver> = self.faults.clone();
         Ok(Arc::new(self.inner.map(path, window, access)?.observed(observer)))
     }

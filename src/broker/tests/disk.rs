@@ -9,10 +9,10 @@ use crate::error::{Error, Outcome, Result};
 use crate::storage::faulty::{Faults, FaultyDisk, Operation};
 use crate::types::GroupName;
 
-const POLICIES: [FlushPolicy; 2] = [FlushPolicy::Async, FlushPolicy::Sync];
+pub(super) const POLICIES: [FlushPolicy; 2] = [FlushPolicy::Async, FlushPolicy::Sync];
 
 /// Opens a folder on a disk that can be told to fail.
-fn open_faulty(dir: &Path, config: StoreConfig) -> (Arc<Broker>, Arc<Faults>) {
+pub(super) fn open_faulty(dir: &Path, config: StoreConfig) -> (Arc<Broker>, Arc<Faults>) {
     let disk = FaultyDisk::new(Arc::new(RealDisk));
     let faults = Arc::clone(disk.faults());
     let broker = Broker::open(BrokerOptions { disk: Arc::new(disk), ..options(dir, config) }).unwrap();
@@ -20,7 +20,7 @@ fn open_faulty(dir: &Path, config: StoreConfig) -> (Arc<Broker>, Arc<Faults>) {
 }
 
 /// Opens a folder on a disk that does not fail any more.
-fn open_sound(dir: &Path, flush: FlushPolicy) -> Arc<Broker> {
+pub(super) fn open_sound(dir: &Path, flush: FlushPolicy) -> Arc<Broker> {
     Broker::open(options(dir, config(flush))).unwrap()
 }
 
@@ -43,13 +43,13 @@ fn send(broker: &Broker, taken: &mut Vec<String>) -> Result<Stored> {
     Ok(stored)
 }
 
-fn send_many(broker: &Broker, taken: &mut Vec<String>, count: usize) {
+pub(super) fn send_many(broker: &Broker, taken: &mut Vec<String>, count: usize) {
     for _ in 0..count {
         send(broker, taken).unwrap();
     }
 }
 
-fn position_key() -> PositionKey {
+pub(super) fn position_key() -> PositionKey {
     PositionKey {
         topic: TopicName::new("orders").unwrap(),
         group: GroupName::new("readers").unwrap(),
@@ -57,13 +57,13 @@ fn position_key() -> PositionKey {
     }
 }
 
-fn commit(broker: &Broker, offset: u64) {
+pub(super) fn commit(broker: &Broker, offset: u64) {
     let positions = broker.positions();
     let position = positions.position(&position_key(), QueueOffset::ZERO).unwrap();
     positions.commit(&position, QueueOffset::new(offset)).unwrap();
 }
 
-fn committed(broker: &Broker) -> u64 {
+pub(super) fn committed(broker: &Broker) -> u64 {
     broker.positions().get(&position_key()).unwrap().get().get()
 }
 

@@ -5,6 +5,7 @@ mod derived;
 mod disk;
 mod folders;
 mod settings;
+mod sweeps;
 
 use std::path::Path;
 use std::sync::Arc;
