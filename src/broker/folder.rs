@@ -74,6 +74,9 @@ impl Folder {
                 return Err(self.refuse("DLedger (enableDLegerCommitLog)"));
             }
         }
+        if let Some(feature) = super::topics::unsupported(disk, &self.config().join("topics.json")) {
+            return Err(self.refuse(&feature));
+        }
         self.check_static_topics(disk)
     }
 

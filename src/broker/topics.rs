@@ -1,7 +1,7 @@
 //! Which topics does this broker have, with which queues, and what did RocketMQ write about them?
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -128,7 +128,6 @@ impl TopicTable {
         };
         let mut topics = HashMap::new();
         for (name, entry) in document.get(TABLE).and_then(Value::as_object).into_iter().flatten() {
-            refuse_attributes(name, entry)?;
             match TopicName::new(name) {
                 Ok(name) => {
                     topics.insert(name.clone(), Arc::new(TopicOfBroker::new(name, decode(entry))));
@@ -267,16 +266,17 @@ fn encode(topic: &TopicOfBroker, known: Option<Value>) -> Value {
     Value::Object(entry)
 }
 
-/// Refuses a topic whose attributes ask for a kind of queue that we cannot carry.
-fn refuse_attributes(name: &str, entry: &Value) -> Result<()> {
-    let attribute =
-        |key| entry.get("attributes").and_then(|attributes| attributes.get(key)).and_then(Value::as_str);
-    let feature = match (attribute("queue.type"), attribute("cleanup.policy")) {
-        (Some("BatchCQ"), _) => "batch consume queues (queue.type=BatchCQ)",
-        (_, Some("COMPACTION")) => "topic compaction (cleanup.policy=COMPACTION)",
-        _ => return Ok(()),
-    };
-    Err(Error::unsupported(format!(
-        "topic {name} uses {feature}, which pocketmq cannot carry; the folder is untouched"
-    )))
+/// Names the feature that the attributes of a topic in this file ask for and that we cannot carry.
+pub(super) fn unsupported(disk: &dyn Disk, path: &Path) -> Option<String> {
+    // A file that cannot be read is reported where it is loaded.
+    let document = load_config(disk, path).ok()?.value?;
+    document.get(TABLE)?.as_object()?.iter().find_map(|(name, entry)| {
+        let attribute = |key| entry.get("attributes")?.get(key)?.as_str();
+        let feature = match (attribute("queue.type"), attribute("cleanup.policy")) {
+            (Some("BatchCQ"), _) => "batch consume queues (queue.type=BatchCQ)",
+            (_, Some("COMPACTION")) => "topic compaction (cleanup.policy=COMPACTION)",
+            _ => return None,
+        };
+        Some(format!("{feature} for the topic {name}"))
+    })
 }
