@@ -209,9 +209,9 @@ impl Positions {
         larger.end = file.end;
         larger.map.sync(0..larger.end)?;
         self.disk.rename(&self.own.join(NEW), &self.own.join("positions"))?;
-        self.disk.sync_dir(&self.own)?;
+        // Whatever comes now, the name leads to the larger one.
         *file = larger;
-        Ok(())
+        self.disk.sync_dir(&self.own)
     }
 }
 

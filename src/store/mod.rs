@@ -262,7 +262,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`flush`](Self::flush).
+    /// Those of [`flush`](Self::flush), and `StoreFull` where no room can be had for the next messages: everything else
+    /// that was due is done all the same.
     pub fn step(&self) -> Result<()> {
         self.for_all(Broker::step)
     }

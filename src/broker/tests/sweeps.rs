@@ -200,6 +200,31 @@ fn d10_positions_whose_file_could_not_be_synced_are_written_anew_each_in_its_own
 }
 
 #[test]
+fn d10_a_file_of_positions_that_grew_is_the_one_that_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, faults) = open_faulty(dir.path(), config(FlushPolicy::Async));
+    let mut taken = Vec::new();
+    send_many(&broker, &mut taken, 9);
+    faults.fail_once_within(Operation::DirSync, "pocketmq");
+    let keys: Vec<_> = (0..1_800)
+        .map(|n| PositionKey { group: GroupName::new(&format!("group{n}")).unwrap(), ..position_key() })
+        .collect();
+    let mut refused = 0;
+    for key in &keys {
+        refused += usize::from(broker.positions().position(key, QueueOffset::ZERO).is_err());
+    }
+    assert_eq!(refused, 1, "the growing was told to have failed");
+    for key in &keys {
+        let position = broker.positions().position(key, QueueOffset::ZERO).unwrap();
+        broker.positions().commit(&position, QueueOffset::new(8)).unwrap();
+    }
+    broker.kill();
+    drop(broker);
+    let broker = open_sound(dir.path(), FlushPolicy::Async);
+    assert!(keys.iter().all(|key| broker.positions().get(key).unwrap().get().get() == 8));
+}
+
+#[test]
 fn d1_what_threads_were_told_is_stored_survives_a_kill_in_the_middle() {
     for flush in POLICIES {
         let dir = tempfile::tempdir().unwrap();
