@@ -100,6 +100,12 @@ pub(crate) fn deadline_in(wait: Duration) -> Option<Instant> {
     Instant::now().checked_add(wait)
 }
 
+/// Tells whether a moment has come.
+#[expect(clippy::disallowed_methods, reason = "a thread sleeps in real time")]
+pub(crate) fn has_passed(deadline: Instant) -> bool {
+    Instant::now() >= deadline
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -164,14 +164,14 @@ impl Broker {
 
     /// Flushes the log, and persists positions and the checkpoint when that is due.
     fn flush_step(&self) -> Result<()> {
-        self.flush_and_dispatch()?;
+        let flushed = self.flush_and_dispatch().map(|_| ());
         let now = i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
         let due = i64::try_from(self.config.persist_interval.as_millis()).unwrap_or(i64::MAX);
         if now.saturating_sub(self.persisted_at.load(Ordering::Relaxed)) < due {
-            return Ok(());
+            return flushed;
         }
         self.persisted_at.store(now, Ordering::Relaxed);
-        self.checkpoint_now(false)
+        flushed.and(self.checkpoint_now(false))
     }
 
     /// Has blocks and pages ready for the writer, in this file and, where that ends, in the next one.

@@ -17,15 +17,23 @@ impl Broker {
     /// Writes down how far everything is on disk. What failed among the derived data is noted and does not stop the
     /// rest; its own mark then stays where it is (contract D6).
     pub(super) fn checkpoint_now(&self, strict: bool) -> Result<()> {
+        let _one_after_the_other = self.writing.lock();
+        self.checkpoint_held(strict)
+    }
+
+    /// The same, for who holds the lock on writing already.
+    fn checkpoint_held(&self, strict: bool) -> Result<()> {
         let (dispatched, millis) = {
             let state = self.put_state.lock();
             (self.dispatched().get(), state.appender.store_millis())
         };
-        let flushed = self.flush_log()?.get();
+        let flushed = self.flush_log();
         let queues = self.queues.sync();
         let index = self.index.sync();
+        // Topics and positions do not depend on the log: they are written also where that has failed.
         let topics = self.topics.save();
         let positions = self.persist_positions();
+        let flushed = flushed?.get();
         let marked = self.watermark.update(|durable| {
             if queues.is_ok() {
                 durable.queues = durable.queues.max(dispatched.min(flushed));
@@ -57,7 +65,7 @@ impl Broker {
         Ok(())
     }
 
-    fn persist_positions(&self) -> Result<()> {
+    pub(super) fn persist_positions(&self) -> Result<()> {
         let written = self.positions.persist(|crc| self.owner.announce(crc))?;
         if written { self.owner.claim() } else { Ok(()) }
     }
@@ -73,9 +81,12 @@ impl Broker {
             }
         }
         self.workers.stop();
+        // Held until the folder is given up: nobody who came before writes into it afterwards.
+        let writing = self.writing.lock();
         let result = self.write_everything();
         self.wake_all();
         drop(self.lock.lock().take());
+        drop(writing);
         result
     }
 
@@ -83,10 +94,12 @@ impl Broker {
         if self.disk.is_private() {
             return Ok(());
         }
-        self.flush_and_dispatch()?;
+        let flushed = self.flush_and_dispatch();
         // A lagging index is made again by the next opening; it is no reason to stop.
         let _ = self.index_to(self.dispatched());
-        self.checkpoint_now(true)?;
+        let written = self.checkpoint_held(true);
+        flushed?;
+        written?;
         // Sends go on without an index; a stop is clean only with it.
         self.index.sync()?;
         QueueEnds::save(&self.queues, self.disk.as_ref(), &self.folder.own())?;

@@ -41,6 +41,20 @@ impl Deleted {
     pub(crate) fn add(&self, topic: &TopicName, log_end: PhysicalOffset) -> Result<()> {
         let mut ends = self.ends.lock();
         ends.insert(topic.to_string(), log_end.get());
+        self.save(&ends)
+    }
+
+    /// Brings the ends back to where the log ends after recovery: what will lie beyond is new. Durable on return.
+    pub(crate) fn end_at(&self, log_end: PhysicalOffset) -> Result<()> {
+        let mut ends = self.ends.lock();
+        if ends.values().all(|end| *end <= log_end.get()) {
+            return Ok(());
+        }
+        ends.values_mut().for_each(|end| *end = (*end).min(log_end.get()));
+        self.save(&ends)
+    }
+
+    fn save(&self, ends: &HashMap<String, u64>) -> Result<()> {
         let topics: Map<_, _> = ends.iter().map(|(name, end)| (name.clone(), json!(end))).collect();
         save_config(self.disk.as_ref(), &self.own.join("deleted"), &self.own, &json!({ "topics": topics }))
     }

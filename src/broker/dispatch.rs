@@ -89,6 +89,9 @@ impl Broker {
     /// Writes the unit of one record, unless its queue has it.
     fn dispatch_record(&self, at: PhysicalOffset, record: &Record<'_>) -> Result<Option<Arc<TopicOfBroker>>> {
         let (Some(unit), Some(name)) = (unit_of(at, record), topic_of(record)) else { return Ok(None) };
+        if self.deleted.covers(name.as_str(), at) {
+            return Ok(None);
+        }
         let Some(topic) = self.topics.get(name.as_str()) else { return Ok(None) };
         let slot = self.slot(&topic, record.queue_id())?;
         if record.queue_offset() == slot.queue.max_offset() {

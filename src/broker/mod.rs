@@ -59,7 +59,7 @@ use crate::index::Index;
 use crate::message::draft::Coverage;
 use crate::storage::{Disk, FileLock};
 use crate::sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, Ordering};
-use crate::types::{BrokerName, PhysicalOffset, TopicName};
+use crate::types::{BrokerName, PhysicalOffset, QueueOffset, TopicName};
 
 /// Told how far a long recovery has come.
 pub(crate) type ProgressHook = Arc<dyn Fn(&RecoveryProgress) + Send + Sync>;
@@ -184,11 +184,13 @@ pub(crate) struct Broker {
     /// The disk was close to full when somebody last looked.
     full: AtomicBool,
     closed: AtomicBool,
-    /// Places of the log that queues name and that hold no readable message.
-    gone: Mutex<HashSet<PhysicalOffset>>,
+    /// Places of queues whose messages cannot be read, so that nobody looks for them in the log again.
+    gone: Mutex<HashSet<(TopicName, u32, QueueOffset)>>,
     /// Names the parts that lag behind, for [`Health`].
     troubles: Mutex<Vec<String>>,
     workers: Workers,
+    /// Held by whoever writes settings or marks: one after the other, and nobody once the store is closed.
+    writing: Mutex<()>,
     /// When the checkpoint was last written, in milliseconds of the monotonic clock.
     persisted_at: AtomicI64,
 }
@@ -228,6 +230,7 @@ impl Broker {
             gone: Mutex::default(),
             troubles: Mutex::default(),
             workers: Workers::default(),
+            writing: Mutex::new(()),
             persisted_at: AtomicI64::new(0),
         }
     }
@@ -287,6 +290,7 @@ impl Broker {
 
     /// Adds or changes a topic. Durable on return.
     pub(crate) fn set_topic(&self, name: &TopicName, config: TopicConfig) -> Result<Arc<TopicOfBroker>> {
+        let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
         let topic = self.topics.set(name, config);
         self.topics.save()?;
@@ -304,15 +308,18 @@ impl Broker {
 
     /// Deletes a topic, its queues and its positions. It stays deleted whatever happens once this has returned (D20).
     pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool> {
+        let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
-        // The put lock keeps out senders that hold the topic still.
+        // The put lock keeps out senders that hold the topic still, the other one who writes units from the log.
         let state = self.put_state.lock();
+        let units = self.dispatch_cursor.lock();
         let existed = self.topics.remove(name);
         self.deleted.add(name, PhysicalOffset::new(state.appender.end()))?;
-        drop(state);
-        self.topics.save()?;
         self.queues.remove_topic(name)?;
+        drop((units, state));
+        self.topics.save()?;
         self.positions.remove_topic(name)?;
+        self.persist_positions()?;
         Ok(existed)
     }
 

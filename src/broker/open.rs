@@ -58,6 +58,9 @@ impl Broker {
         let looked = look(&options)?;
         make_folders(disk.as_ref(), &looked.folder)?;
         let lock = disk.lock(&looked.folder.root.join("lock"))?;
+        // Somebody may have had it open until now.
+        let looked = look(&options)?;
+        sweep(disk.as_ref(), &looked.folder)?;
         let mut report = RecoveryReport::new(options.name.clone());
         report.last_stop = match (looked.is_new, looked.aborted) {
             (true, _) => LastStop::New,
@@ -156,8 +159,12 @@ fn make_folders(disk: &dyn Disk, folder: &Folder) -> Result<()> {
     ] {
         disk.create_dir_all(dir)?;
     }
-    // What a crash left half made is of no use to anybody.
-    for dir in [&own, &folder.log_temp()] {
+    Ok(())
+}
+
+/// Removes what a crash left half made: it is of no use to anybody.
+fn sweep(disk: &dyn Disk, folder: &Folder) -> Result<()> {
+    for dir in [&folder.own(), &folder.log_temp()] {
         for entry in disk.list(dir)?.unwrap_or_default() {
             if entry.kind == EntryKind::File && entry.name.as_encoded_bytes().ends_with(b".tmp") {
                 disk.remove_file(&dir.join(&entry.name))?;
@@ -331,6 +338,8 @@ fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<
     let own = folder.own();
     // From here on a crash must not look like a clean stop.
     write_abort(disk.as_ref(), folder)?;
+    // Before the watermark moves over records of another broker, which carry no checksum of ours.
+    parts.checksums.save(disk.as_ref(), &own)?;
     let mut rebuild = Rebuild { parts: &parts, verdict: &verdict, report: &mut report };
     let appender = rebuild.log()?;
     rebuild.queues()?;
@@ -338,6 +347,7 @@ fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<
     let index = open_index(options, looked, &parts, &mut report)?;
     stored.clamp(&parts.queues, &mut report);
     let positions = Positions::create(disk, own.clone(), stored.json, stored.positions)?;
+    parts.deleted.end_at(PhysicalOffset::new(verdict.end))?;
     parts.checksums.end_at(verdict.end);
     if options.config.checksum == RecordChecksum::WholeRecord {
         parts.checksums.begin_at(verdict.end);

@@ -28,6 +28,8 @@ const MAGIC: [u8; 8] = *b"PMQPOS01";
 /// The name of the file while it is being written.
 const NEW: &str = "positions.new";
 const HEADER_LEN: usize = 64;
+/// The place of a position that has been removed.
+const NOWHERE: u64 = u64::MAX;
 /// Bytes of an entry before the names.
 const ENTRY_HEAD: usize = 24;
 const FILE_LEN_MIN: u64 = 64 << 10;
@@ -136,7 +138,11 @@ impl Positions {
     pub(crate) fn commit(&self, position: &Position, next: QueueOffset) -> Result<()> {
         let file = self.file.read();
         position.value.store(next.get(), Ordering::Release);
-        file.map.store_u64(to_usize(position.place.load(Ordering::Relaxed)), next.get())?;
+        let place = position.place.load(Ordering::Relaxed);
+        if place == NOWHERE {
+            return Ok(());
+        }
+        file.map.store_u64(to_usize(place), next.get())?;
         self.dirty.store(true, Ordering::Release);
         Ok(())
     }
@@ -152,9 +158,18 @@ impl Positions {
     /// Forgets the positions in one topic.
     pub(crate) fn remove_topic(&self, topic: &TopicName) -> Result<()> {
         let mut table = self.table.write();
-        table.retain(|key, _| key.topic != *topic);
+        let mut file = self.file.write();
+        table.retain(|key, position| {
+            let stays = key.topic != *topic;
+            if !stays {
+                // Who holds it still must not store into the new file, where its place is another's.
+                position.place.store(NOWHERE, Ordering::Relaxed);
+            }
+            stays
+        });
         self.dirty.store(true, Ordering::Release);
-        self.write_anew(&table)
+        *file = write_file(self.disk.as_ref(), &self.own, &table)?;
+        self.disk.sync_dir(&self.own)
     }
 
     fn write_anew(&self, table: &HashMap<PositionKey, Arc<Position>>) -> Result<()> {
@@ -178,11 +193,13 @@ impl Positions {
     /// Writes `consumerOffset.json` if positions have changed. `announce` is told the CRC of the new file before it
     /// replaces the old one. Durable on return.
     pub(crate) fn persist(&self, announce: impl FnOnce(u32) -> Result<()>) -> Result<bool> {
+        // Held over the look at `dirty`: who finds nothing to write knows that it is written.
+        let mut json = self.json.lock();
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(false);
         }
         // The mapped file is never older on disk than the other one, so it may win whenever it is ours.
-        let written = self.sync().and_then(|()| self.json.lock().save(&self.all(), announce));
+        let written = self.sync().and_then(|()| json.save(&self.all(), announce));
         if let Err(error) = written {
             self.dirty.store(true, Ordering::Release);
             return Err(Error::OffsetNotPersisted(error.to_string().into()));

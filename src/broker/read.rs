@@ -106,7 +106,8 @@ impl Broker {
             if messages.len() >= count_max || (bytes > BYTES_PER_PULL && !messages.is_empty()) {
                 break;
             }
-            let decided_here = unit.tags_code < EXT_ADDRESS_BELOW;
+            // A damaged unit reads as a blank one: only the log can say what belongs there.
+            let decided_here = unit.is_blank() || unit.tags_code < EXT_ADDRESS_BELOW;
             if decided_here || filter.may_accept_code(unit.tags_code) {
                 let message = self.believe(topic, queue_id, at, unit)?;
                 messages.extend(message.filter(|message| filter.accepts(message.record().tag())));
@@ -130,7 +131,8 @@ impl Broker {
         if let Some(found) = self.named_by(topic, queue_id, at, unit) {
             return Ok(Some(found));
         }
-        if unit.physical_offset < self.log.start() || self.is_lost(unit.physical_offset) {
+        let gone = unit.physical_offset < self.log.start() || self.is_lost(unit.physical_offset);
+        if gone && !unit.is_blank() {
             return Ok(None);
         }
         let Some(queue) = self.queues.get(topic, queue_id) else { return Ok(None) };
@@ -139,20 +141,21 @@ impl Broker {
         if let Some(found) = again()? {
             return Ok(Some(found));
         }
-        if !self.note_gone(unit.physical_offset) {
-            return Ok(None);
+        // Held while one mends, so that nobody passes over what is being mended.
+        let mut gone = self.gone.lock();
+        let place = (topic.clone(), queue_id, at);
+        if gone.contains(&place) {
+            return again();
         }
         self.heal_queue(topic, queue_id)?;
-        again()
-    }
-
-    /// Notes that the message at a place cannot be read; `false` if that was known, and mending would be in vain.
-    fn note_gone(&self, at: PhysicalOffset) -> bool {
-        let mut gone = self.gone.lock();
-        if gone.len() >= GONE_MAX {
-            gone.clear();
+        let found = again()?;
+        if found.is_none() {
+            if gone.len() >= GONE_MAX {
+                gone.clear();
+            }
+            gone.insert(place);
         }
-        gone.insert(at)
+        Ok(found)
     }
 
     fn named_by(&self, topic: &TopicName, queue_id: u32, at: QueueOffset, unit: Unit) -> Option<MessageView> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Parts;
 use super::dispatch::{topic_of, unit_of};
-use super::report::RecoveryReport;
+use super::report::{LastStop, RecoveryReport};
 use super::scan::Verdict;
 use crate::commitlog::{Appender, Cursor, Found};
 use crate::consumequeue::{Confirmed, ConsumeQueue, Unit};
@@ -156,6 +156,10 @@ impl Rebuild<'_> {
 
     fn cut(&self, from: PhysicalOffset) -> Result<()> {
         for queue in self.parts.queues.all() {
+            if self.report.last_stop == LastStop::Crash {
+                // After a power loss, pages behind a lost one may hold units that nobody has seen.
+                queue.distrust_tail();
+            }
             queue.cut_from(from)?;
         }
         Ok(())

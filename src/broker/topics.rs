@@ -193,19 +193,20 @@ impl TopicTable {
 
     /// Writes the file if it lags behind. Durable on return.
     pub(crate) fn save(&self) -> Result<()> {
+        // Held over the look at `dirty`: who finds nothing to write knows that it is written.
+        let mut document = self.document.lock();
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let result = self.write();
+        let result = self.write(&mut document);
         if result.is_err() {
             self.dirty.store(true, Ordering::Release);
         }
         result
     }
 
-    fn write(&self) -> Result<()> {
-        let mut document = self.document.lock();
-        bump_version(&mut document);
+    fn write(&self, document: &mut Map<String, Value>) -> Result<()> {
+        bump_version(document);
         let mut old = match document.remove(TABLE) {
             Some(Value::Object(table)) => table,
             _ => Map::new(),

@@ -87,6 +87,11 @@ impl ConsumeQueue {
         Ok(max.since(kept))
     }
 
+    /// Has the next cut clear everything behind the last unit, whatever seems to be there.
+    pub(crate) fn distrust_tail(&self) {
+        self.suspect.store(true, Ordering::Relaxed);
+    }
+
     /// Removes a file, which may be missing already.
     pub(super) fn remove_file(&self, start: u64) -> Result<()> {
         let path = self.path(start);

@@ -50,6 +50,8 @@ pub(super) struct Lane {
     done: VecDeque<bool>,
     ready: VecDeque<MessageView>,
     waiting: Vec<Waiting>,
+    /// The last fetch ended before the queue did, without a wanted message.
+    has_more: bool,
 }
 
 impl Lane {
@@ -61,7 +63,19 @@ impl Lane {
     ) -> Self {
         let base = position.get();
         let (done, ready, waiting) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        Self { queue, broker, topic, position, epoch: 0, next: base, base, done, ready, waiting }
+        Self {
+            queue,
+            broker,
+            topic,
+            position,
+            epoch: 0,
+            next: base,
+            base,
+            done,
+            ready,
+            waiting,
+            has_more: false,
+        }
     }
 
     /// Starts anew: the topic was deleted and made again under its name.
@@ -85,6 +99,7 @@ impl Lane {
 
     /// Fetches the next page. What the filter does not want counts as consumed (contract V10).
     fn fetch(&mut self, filter: &Filter) -> Result<()> {
+        self.has_more = false;
         for _ in 0..EMPTY_PAGES_MAX {
             if self.done.len() >= UNDER_WAY_MAX {
                 return Ok(());
@@ -119,7 +134,13 @@ impl Lane {
                 }
             }
         }
+        self.has_more = true;
         Ok(())
+    }
+
+    /// Tells whether the queue goes on behind the last fetch, which found nothing that is wanted.
+    pub(super) const fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// Goes on elsewhere: what lay before is gone, or what was committed lies beyond the end.

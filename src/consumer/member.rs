@@ -77,8 +77,17 @@ impl Member {
             return Ok(());
         }
         for (place, wanted) in self.subscriptions.iter().enumerate() {
-            let Some(route) = self.cluster.route(wanted.topic.as_str()) else { continue };
+            let Some(route) = self.cluster.route(wanted.topic.as_str()) else {
+                self.expect(&wanted.topic, start)?;
+                continue;
+            };
             route.check_readable()?;
+            // A group that knows the topic reads queues that are new to it from their beginning.
+            let known_topic = route
+                .read
+                .iter()
+                .any(|entry| entry.broker.positions().get(&self.key(&entry.queue)).is_some());
+            let start = if known_topic { StartFrom::Earliest } else { start };
             for entry in &route.read {
                 let known = lanes.list.iter_mut().find(|(_, lane)| lane.queue == entry.queue);
                 if let Some((_, lane)) = &known
@@ -105,6 +114,19 @@ impl Member {
         Ok(())
     }
 
+    /// Notes that the group waits for a topic that does not exist yet: everything that will be sent to it comes after
+    /// this, so it is read from its beginning, also if the process dies in between.
+    fn expect(&self, topic: &TopicName, start: StartFrom) -> Result<()> {
+        if start == StartFrom::Earliest {
+            return Ok(());
+        }
+        for broker in self.cluster.brokers() {
+            let key = self.key(&MessageQueue::new(topic.clone(), broker.name().clone(), 0));
+            broker.positions().position(&key, QueueOffset::ZERO)?;
+        }
+        Ok(())
+    }
+
     fn key(&self, queue: &MessageQueue) -> PositionKey {
         PositionKey { topic: queue.topic().clone(), group: self.group().clone(), queue_id: queue.queue_id() }
     }
@@ -116,28 +138,37 @@ impl Member {
         let mut lanes = self.lanes.lock();
         // Whatever turns up later starts at its beginning: nothing that is sent after `build` is skipped.
         self.refresh(&mut lanes, StartFrom::Earliest)?;
-        let Lanes { list, turn, .. } = &mut *lanes;
-        let count = list.len();
-        for step in 0..count {
-            let place = turn.wrapping_add(step).checked_rem(count).unwrap_or(0);
-            let Some((wanted, lane)) = list.get_mut(place) else { continue };
-            let Some(subscription) = self.subscriptions.get(*wanted) else { continue };
-            if let Some(taken) = lane.take(&subscription.filter, now)? {
+        loop {
+            let Lanes { list, turn, .. } = &mut *lanes;
+            let (start, count) = (*turn, list.len());
+            let mut more = false;
+            for step in 0..count {
+                let place = start.wrapping_add(step).checked_rem(count).unwrap_or(0);
+                let Some((wanted, lane)) = list.get_mut(place) else { continue };
+                let Some(subscription) = self.subscriptions.get(*wanted) else { continue };
                 *turn = place.wrapping_add(1);
-                let queue = lane.queue.clone();
-                return Ok(Some(Delivery::new(Arc::clone(self), place, queue, taken)));
+                if let Some(taken) = lane.take(&subscription.filter, now)? {
+                    let queue = lane.queue.clone();
+                    return Ok(Some(Delivery::new(Arc::clone(self), place, queue, taken)));
+                }
+                more |= lane.has_more();
+            }
+            if !more {
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 
     /// Notes that a message has been handled.
     pub(super) fn ack(&self, place: usize, offset: QueueOffset, epoch: u64) -> Result<()> {
         self.cluster.check_open()?;
-        match self.lanes.lock().list.get_mut(place) {
+        let acked = match self.lanes.lock().list.get_mut(place) {
             Some((_, lane)) => lane.ack(offset, epoch),
             None => Ok(()),
-        }
+        };
+        // A queue that had too much under way may be read on.
+        self.changes.notify();
+        acked
     }
 
     /// Notes that an attempt has failed.

@@ -20,7 +20,7 @@ use member::Member;
 
 use crate::config::Background;
 use crate::error::{Error, Result};
-use crate::sync::{Parker, deadline_in};
+use crate::sync::{Parker, deadline_in, has_passed};
 use crate::types::{GroupName, MessageQueue, QueueOffset};
 
 /// A member of a consumer group (RocketMQ's clustering consumer, used in a loop).
@@ -115,8 +115,8 @@ impl Consumer {
             }
             let due = self.member.next_retry().and_then(deadline_in);
             let until = [deadline, due].into_iter().flatten().min();
-            let woken = bed.park_until(until);
-            if !woken && until == deadline && deadline.is_some() {
+            bed.park_until(until);
+            if deadline.is_some_and(has_passed) {
                 drop(listening);
                 return self.member.take();
             }

@@ -48,8 +48,8 @@ thread_local! {
 ///
 /// What one thread sends to one queue keeps its order; messages with equal order keys go to one queue. Every way to
 /// send checks all of a message before anything is stored, and blocks for the append lock of one broker, under
-/// `FlushPolicy::Sync` also for the flush, at most `sync_flush_timeout`. A receipt means that the message is stored; see
-/// [`SendStatus`] for how safe it is.
+/// `FlushPolicy::Sync` also for the flush: for one that another sender runs at most `sync_flush_timeout`, for one that it
+/// runs itself until the disk answers. A receipt means that the message is stored; see [`SendStatus`] for how safe it is.
 ///
 /// ```
 /// use pocketmq::{Message, Store};

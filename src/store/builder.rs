@@ -79,8 +79,9 @@ impl StoreBuilder {
         self
     }
 
-    /// Sets how long a send waits for its flush under sync flush before it returns `FlushDiskTimeout`. Default 5 s;
-    /// 1 ms to 1 h.
+    /// Sets how long a send waits under sync flush for a flush that another sender runs, before it returns
+    /// `FlushDiskTimeout`. Default 5 s; 1 ms to 1 h. The sender that runs the flush itself, a lone one always, waits
+    /// until the disk answers: a sync cannot be called off. (RocketMQ's sender waits for a flush thread.)
     #[doc(alias = "syncFlushTimeout")]
     pub fn sync_flush_timeout(mut self, timeout: Duration) -> Self {
         Arc::make_mut(&mut self.config).sync_flush_timeout = timeout;

@@ -305,3 +305,67 @@ fn t_f5_a_pull_commits_nothing() {
     }
     assert_eq!(store.committed("nobody", &queue).unwrap(), None);
 }
+
+#[test]
+fn one_wanted_message_behind_many_unwanted_ones_is_found_at_once() {
+    let store = store_with("orders", 1);
+    send(&store, "orders", "noise", 20_000);
+    send(&store, "orders", "wanted", 1);
+    let reader = consumer(&store, "billing", "orders", "wanted");
+    assert_eq!(reader.try_recv().unwrap().expect("it is there").body_str().unwrap(), "wanted-0");
+}
+
+#[test]
+fn f79_a_thousand_unacknowledged_messages_stop_a_queue_and_an_acknowledgement_wakes_who_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::builder(dir.path()).open().unwrap();
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    send(&store, "orders", "created", 2_000);
+    let reader = consumer(&store, "billing", "orders", "*");
+    let mut held = Vec::new();
+    while let Some(delivery) = reader.try_recv().unwrap() {
+        held.push(delivery);
+    }
+    assert!((1_000..1_100).contains(&held.len()), "{}", held.len());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| reader.recv().unwrap().ack().unwrap());
+        held.into_iter().for_each(|delivery| delivery.ack().unwrap());
+        waiting.join().unwrap();
+    });
+    assert!(drain(&reader).len() > 900);
+}
+
+#[test]
+fn v9_what_is_sent_after_build_to_a_topic_or_queue_that_was_not_there_is_not_skipped_by_a_kill() {
+    let store = store_with("orders", 1);
+    let latest = |store: &Store| {
+        let builder = store.consumer("cache").subscribe("orders", "*").subscribe("later", "*");
+        builder.start_from(StartFrom::Latest).build().unwrap()
+    };
+    drop(latest(&store));
+    store.update_topic("orders", TopicConfig::queues(4)).unwrap();
+    send(&store, "orders", "created", 8);
+    send(&store, "later", "first", 3);
+    let store = store.kill_process().unwrap();
+    assert_eq!(drain(&latest(&store)).len(), 11);
+}
+
+#[test]
+fn d10_an_acknowledgement_in_a_deleted_topic_touches_no_other_position() {
+    let store = store_with("orders", 1);
+    store.create_topic("kept", TopicConfig::queues(4)).unwrap();
+    send(&store, "orders", "created", 5);
+    send(&store, "kept", "created", 160);
+    let reader = consumer(&store, "billing", "orders", "*");
+    let kept = consumer(&store, "other", "kept", "*");
+    assert_eq!(drain(&kept).len(), 160);
+    let held: Vec<_> = (0..3).map(|_| reader.recv().unwrap()).collect();
+    store.delete_topic("orders").unwrap();
+    held.into_iter().for_each(|delivery| delivery.ack().unwrap());
+    assert!(reader.try_recv().unwrap().is_none() || store.topic("orders").is_none());
+    drop((reader, kept));
+    let store = store.kill_process().unwrap();
+    for queue in store.queues("kept").unwrap() {
+        assert_eq!(store.committed("other", &queue).unwrap(), Some(QueueOffset::new(40)), "{queue}");
+    }
+}

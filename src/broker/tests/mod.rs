@@ -67,6 +67,16 @@ pub(super) fn try_put(
         broker.topic(topic).unwrap_or_else(|| broker.add_topic(&name, TopicConfig::queues(4)).unwrap());
     let properties = format!("KEYS\u{1}{key}\u{2}TAGS\u{1}even\u{2}");
     let message = PutMessage {
+        properties: properties.as_bytes(),
+        tags_code: crate::message::tags::tags_code(Some("even")),
+        ..message(body)
+    };
+    broker.put(&topic, queue_id, &message, WaitForFlush::Yes)
+}
+
+/// A message without properties.
+pub(super) fn message(body: &[u8]) -> PutMessage<'_> {
+    PutMessage {
         flag: 0,
         sys_flag: SysFlag::NONE,
         born_millis: 1,
@@ -74,10 +84,9 @@ pub(super) fn try_put(
         reconsume_times: 0,
         prepared_transaction_offset: PhysicalOffset::ZERO,
         body,
-        properties: properties.as_bytes(),
-        tags_code: crate::message::tags::tags_code(Some("even")),
-    };
-    broker.put(&topic, queue_id, &message, WaitForFlush::Yes)
+        properties: &[],
+        tags_code: 0,
+    }
 }
 
 /// Returns the bodies of a queue, in order.

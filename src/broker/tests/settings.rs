@@ -270,3 +270,40 @@ fn design_9_our_checksum_is_not_demanded_of_what_another_broker_wrote() {
         broker.close().unwrap();
     }
 }
+
+#[test]
+fn d20_a_record_of_a_deleted_topic_that_waits_for_its_flush_never_reaches_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::open(options(dir.path(), config(FlushPolicy::Sync))).unwrap();
+    let name = TopicName::new("orders").unwrap();
+    let topic = broker.add_topic(&name, TopicConfig::queues(1)).unwrap();
+    broker.put(&topic, 0, &message(b"old"), WaitForFlush::No).unwrap();
+    broker.delete_topic(&name).unwrap();
+    let topic = broker.add_topic(&name, TopicConfig::queues(1)).unwrap();
+    assert_eq!(
+        broker.put(&topic, 0, &message(b"new"), WaitForFlush::Yes).unwrap().queue_offset,
+        QueueOffset::ZERO
+    );
+    assert_eq!(super::bodies(&broker, "orders", 0), ["new"]);
+}
+
+#[test]
+fn d20_the_mark_of_a_deletion_does_not_cover_what_is_stored_after_a_power_loss() {
+    let (dir, places, _) = folder(false, 20);
+    let broker = open(dir.path());
+    broker.delete_topic(&TopicName::new("orders").unwrap()).unwrap();
+    broker.kill();
+    drop(broker);
+    // The log loses its unflushed tail, the mark of the deletion was synced.
+    edit(&super::damage::log_file(dir.path(), 0), |bytes| bytes[places[5].0..].fill(0));
+    fs::remove_file(dir.path().join("pocketmq/watermark")).unwrap();
+    let broker = open(dir.path());
+    assert_eq!(put(&broker, "orders", 1, b"anew", "key-x").queue_offset, QueueOffset::ZERO);
+    broker.kill();
+    drop(broker);
+    fs::remove_dir_all(dir.path().join("consumequeue")).unwrap();
+    let broker = open(dir.path());
+    assert_eq!(super::bodies(&broker, "orders", 1), ["anew"]);
+    let name = TopicName::new("orders").unwrap();
+    assert_eq!(broker.query_by_key(&name, "key-x", 0..=i64::MAX, 9).unwrap().len(), 1);
+}
