@@ -4,6 +4,7 @@
 //! safe. An opening that refuses has changed nothing but our own folder. Then it is mended, in an order in which a
 //! crash at any point leaves something that can be opened again.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::conf::{self, BrokerConf};
 use super::deleted::Deleted;
 use super::folder::Folder;
 use super::owner::Owner;
-use super::positions::{PositionKey, Positions};
+use super::positions::{PositionKey, Positions, StoredPositions};
 use super::positions_json::PositionsJson;
 use super::queue_ends::QueueEnds;
 use super::rebuild::Rebuild;
@@ -234,14 +235,17 @@ impl Stored {
             }
         };
         match found {
-            Some(_) if !report.foreign && !ours.is_empty() => Ok(Self { json, positions: ours, lost: None }),
+            Some(theirs) if !report.foreign && !ours.entries.is_empty() => {
+                let positions = completed(ours, theirs, report);
+                Ok(Self { json, positions, lost: None })
+            }
             Some(positions) => Ok(Self { json, positions, lost: None }),
             None if looked.is_new => Ok(Self { json, positions: Vec::new(), lost: None }),
             None if options.config.on_missing_offsets == OnMissingOffsets::Refuse && !disk.is_private() => {
                 let reason = format!("{} and its backup are missing", path.display());
                 Err(Error::OffsetsUnreadable(reason.into()))
             }
-            None => Ok(Self { json, positions: ours, lost: Some(options.config.on_missing_offsets) }),
+            None => Ok(Self { json, positions: ours.entries, lost: Some(options.config.on_missing_offsets) }),
         }
     }
 
@@ -266,6 +270,23 @@ impl Stored {
             *offset = right;
         }
     }
+}
+
+/// Takes our positions, and those of the JSON for what a damaged part of our file held (contract D11).
+fn completed(
+    ours: StoredPositions,
+    theirs: Vec<(PositionKey, QueueOffset)>,
+    report: &mut RecoveryReport,
+) -> Vec<(PositionKey, QueueOffset)> {
+    let mut positions = ours.entries;
+    if ours.damaged {
+        report
+            .warnings
+            .push("pocketmq/positions is damaged: older positions were used, messages may repeat".to_owned());
+        let known: HashSet<_> = positions.iter().map(|(key, _)| key.clone()).collect();
+        positions.extend(theirs.into_iter().filter(|(key, _)| !known.contains(key)));
+    }
+    positions
 }
 
 /// Walks the log and decides where it ends.

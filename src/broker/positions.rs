@@ -47,6 +47,15 @@ pub(crate) struct PositionKey {
     pub(crate) queue_id: u32,
 }
 
+/// What the file of positions says.
+#[derive(Debug, Default)]
+pub(crate) struct StoredPositions {
+    /// Every entry before the first one that is not whole.
+    pub(crate) entries: Vec<(PositionKey, QueueOffset)>,
+    /// Whether something that is no entry follows them.
+    pub(crate) damaged: bool,
+}
+
 /// One committed position.
 #[derive(Debug)]
 pub(crate) struct Position {
@@ -83,13 +92,13 @@ pub(crate) struct Positions {
 
 impl Positions {
     /// Reads what the file of positions says, without touching it. Whether to believe it is the caller's decision.
-    pub(crate) fn peek(disk: &dyn Disk, own: &Path) -> Result<Vec<(PositionKey, QueueOffset)>> {
+    pub(crate) fn peek(disk: &dyn Disk, own: &Path) -> Result<StoredPositions> {
         let path = own.join("positions");
         match disk.metadata(&path)? {
             Some(found) if (to_u64(HEADER_LEN)..=FILE_LEN_MAX).contains(&found.len) => {
                 Ok(read_entries(disk.map(&path, 0..found.len, Access::Random)?.as_ref()))
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(StoredPositions::default()),
         }
     }
 
@@ -288,10 +297,10 @@ fn encode(key: &PositionKey, offset: QueueOffset) -> Vec<u8> {
 }
 
 /// Reads entries up to the first one that is not whole.
-fn read_entries(map: &MappedFile) -> Vec<(PositionKey, QueueOffset)> {
+fn read_entries(map: &MappedFile) -> StoredPositions {
     let bytes = map.bytes(0..map.len()).unwrap_or_default();
     if !bytes.starts_with(&MAGIC) {
-        return Vec::new();
+        return StoredPositions::default();
     }
     let mut rest = bytes.get(HEADER_LEN..).unwrap_or_default();
     let mut entries = Vec::new();
@@ -299,7 +308,8 @@ fn read_entries(map: &MappedFile) -> Vec<(PositionKey, QueueOffset)> {
         entries.push(entry);
         rest = rest.get(len..).unwrap_or_default();
     }
-    entries
+    let damaged = rest.iter().take(4).any(|byte| *byte != 0);
+    StoredPositions { entries, damaged }
 }
 
 fn decode(rest: &[u8]) -> Option<((PositionKey, QueueOffset), usize)> {

@@ -307,3 +307,22 @@ fn d20_the_mark_of_a_deletion_does_not_cover_what_is_stored_after_a_power_loss()
     let name = TopicName::new("orders").unwrap();
     assert_eq!(broker.query_by_key(&name, "key-x", 0..=i64::MAX, 9).unwrap().len(), 1);
 }
+
+#[test]
+fn d11_positions_behind_a_damaged_entry_come_from_the_json() {
+    let dir = consumed();
+    let broker = open(dir.path());
+    for (group, at) in [("audit", 5), ("mailer", 7)] {
+        let held = broker.positions().position(&key(group, 1), QueueOffset::ZERO).unwrap();
+        broker.positions().commit(&held, QueueOffset::new(at)).unwrap();
+    }
+    broker.close().unwrap();
+    // The second of three entries loses its name.
+    let first_len = 24 + "orders".len() + "billing".len();
+    let second = 64 + first_len.next_multiple_of(8);
+    edit(&dir.path().join("pocketmq/positions"), |bytes| bytes[second + 26] ^= 1);
+    let broker = open(dir.path());
+    let found = ["billing", "audit", "mailer"].map(|group| position(&broker, group));
+    assert_eq!(found, [Some(12), Some(5), Some(7)]);
+    assert!(broker.recovery().warnings.iter().any(|warning| warning.contains("positions is damaged")));
+}
