@@ -87,8 +87,10 @@ impl ConsumeQueue {
         found.truncate(row);
         let (Some(first), Some(last)) = (found.first(), found.last()) else { return Ok(queue) };
         let units = queue.count_units(last.start)?;
-        let max = last.start.saturating_add(units.saturating_mul(UNIT_LEN));
-        let ready_end = max.next_multiple_of(BLOCK).min(last.start.saturating_add(size));
+        let inside = units.saturating_mul(UNIT_LEN);
+        let max = last.start.saturating_add(inside);
+        // Blocks count from the start of the file, and that is rarely a multiple of a block in the queue.
+        let ready_end = last.start.saturating_add(inside.next_multiple_of(BLOCK).min(size));
         {
             let mut state = queue.state.lock();
             (state.first, state.end) = (first.start, end);

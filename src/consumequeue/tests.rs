@@ -180,3 +180,16 @@ fn ten_thousand_idle_queues_of_one_message_stay_small() {
     assert!(maps <= 4_097, "at most one a queue, and no more than the limit");
     assert_eq!(opened, 0);
 }
+
+#[test]
+fn e2_room_in_a_later_file_of_a_reopened_queue_has_real_blocks_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // 200,000 is no multiple of a block, so that blocks of the second file are none of the queue.
+    let queues = open(dir.path(), 200_000, 100);
+    fill(&queues.get_or_create(&topic("t"), 0).unwrap(), 0..10_100);
+    drop(queues);
+    let queue = open(dir.path(), 200_000, 100).get(&topic("t"), 0).unwrap();
+    queue.prepare(110).unwrap();
+    let second = fs::metadata(dir.path().join("consumequeue/t/0/00000000000000200000")).unwrap();
+    assert!(second.blocks() * 512 >= 210 * 20, "{} bytes for 210 units", second.blocks() * 512);
+}
