@@ -302,9 +302,10 @@ impl ConsumeQueue {
             byte = byte.saturating_add(UNIT_LEN);
         }
         self.used.store(true, Ordering::Relaxed);
-        self.mark_dirty(from);
         // Ordering: partner of the load in `max_offset`.
         self.max.store(max.saturating_add(to_u64(units.len())), Ordering::Release);
+        // After the publication: a sync that takes the mark sees how far it has to go.
+        self.mark_dirty(from);
         Ok(())
     }
 
