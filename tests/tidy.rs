@@ -96,7 +96,11 @@ fn collect(folder: &Path, sources: &mut Vec<Source>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("fixtures") {
+        // Fixtures are not ours to style, and what a build leaves is not ours at all.
+        if path.ends_with("fixtures") || path.ends_with("target") {
+            continue;
+        }
+        if path.is_dir() {
             collect(&path, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
