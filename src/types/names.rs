@@ -157,18 +157,7 @@ impl TopicName {
     /// Tells whether an application may send to this topic (RocketMQ's `isNotAllowedSendTopic`, negated).
     #[must_use]
     pub fn is_sendable(&self) -> bool {
-        !matches!(
-            self.as_str(),
-            "SCHEDULE_TOPIC_XXXX"
-                | "RMQ_SYS_TRANS_HALF_TOPIC"
-                | "RMQ_SYS_TRANS_OP_HALF_TOPIC"
-                | "TRANS_CHECK_MAX_TIME_TOPIC"
-                | "SELF_TEST_TOPIC"
-                | "OFFSET_MOVED_EVENT"
-                | "CHECKPOINT_TOPIC"
-                | "RMQ_SYS_ROCKSDB_TRANS_HALF_TOPIC"
-                | "RMQ_SYS_ROCKSDB_TRANS_OP_HALF_TOPIC"
-        ) && !self.0.starts_with("rmq_sys_")
+        !self.is_system() || matches!(self.as_str(), "TBW102" | "BenchmarkTest" | "RMQ_SYS_TRACE_TOPIC")
     }
 }
 
