@@ -12,8 +12,11 @@ use crate::config::{
     AutoCreate, Background, FileSizes, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode,
     StoreConfig,
 };
-use crate::error::Result;
-use crate::storage::{PrivateDisk, RealDisk};
+use crate::error::{Error, Result};
+use crate::storage::{MemoryDisk, PrivateDisk, RealDisk};
+
+/// Bytes that a store in memory needs besides one log file.
+const MEMORY_MIN: u64 = 1 << 20;
 
 /// The settings of a store that is to be opened: [`Store::builder`] makes one.
 ///
@@ -27,6 +30,8 @@ pub struct StoreBuilder {
     pub(super) conf: Option<PathBuf>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) progress: Option<ProgressHook>,
+    /// The bytes that a store in memory may have; `None` for one on disk.
+    pub(super) memory_max: Option<u64>,
     pub(super) config: Arc<StoreConfig>,
 }
 
@@ -52,6 +57,7 @@ impl StoreBuilder {
             conf: None,
             clock: Arc::new(SystemClock),
             progress: None,
+            memory_max: None,
             config: Arc::default(),
         }
     }
@@ -185,6 +191,24 @@ impl StoreBuilder {
         self
     }
 
+    /// Keeps everything in memory and nothing on disk: for tests, and for work that ends with the process. The folder is
+    /// then a name that stands in errors and nothing else; every opening is a new, empty store, which is gone with its
+    /// last handle. Everything else is as on disk, but *flushed* means *stored*. Default: on disk.
+    ///
+    /// Messages take memory until retention or a limit removes them. See [`memory_max`](Self::memory_max).
+    pub fn in_memory(mut self) -> Self {
+        self.memory_max = self.memory_max.or(Some(u64::MAX));
+        self
+    }
+
+    /// Keeps everything in memory, as [`in_memory`](Self::in_memory) does, and at most so many bytes of it: beyond that,
+    /// sends are `StoreFull` as on a full disk. At least one commit log file and 1 MiB; choose small
+    /// [`file_sizes`](Self::file_sizes) with a small limit, as memory comes back in whole log files. Default: no limit.
+    pub const fn memory_max(mut self, bytes: u64) -> Self {
+        self.memory_max = Some(bytes);
+        self
+    }
+
     /// Opens the store, making it where it does not exist, and recovering it after a crash. Blocks until the store is
     /// whole: what was stored since the last flush is read, checked and synced.
     ///
@@ -194,8 +218,12 @@ impl StoreBuilder {
     /// `Locked` if somebody has it open; `Corrupt` for damage that the [`RecoveryMode`] does not accept, and
     /// `OffsetsUnreadable`; `Unsupported` for a feature of RocketMQ's that cannot be carried; `StoreFull`; `Io`. If one
     /// broker cannot be opened, those that were are closed again.
-    pub fn open(self) -> Result<Store> {
-        Store::open_with(self, Arc::new(RealDisk))
+    pub fn open(mut self) -> Result<Store> {
+        let Some(bytes) = self.memory_max else { return Store::open_with(self, Arc::new(RealDisk)) };
+        let disk = Arc::new(self.memory(bytes)?);
+        // Nobody else uses up this disk: nothing needs to be kept back.
+        Arc::make_mut(&mut self.config).free_space_min.get_or_insert(0);
+        Store::open_with(self, disk)
     }
 
     /// Opens a store to look at it, without writing a byte or leaving a lock: what an opening would mend is mended
@@ -206,6 +234,23 @@ impl StoreBuilder {
     ///
     /// Those of [`open`](Self::open); `InvalidConfig` where the folder holds no store.
     pub fn open_read_only(self) -> Result<Store> {
+        if self.memory_max.is_some() {
+            return Err(Error::config("in_memory", "there is nothing to look at in a store that is new"));
+        }
         Store::open_with(self, Arc::new(PrivateDisk::new()))
+    }
+
+    fn memory(&self, bytes: u64) -> Result<MemoryDisk> {
+        if self.log_dir.is_some() || self.conf.is_some() {
+            let field = if self.log_dir.is_some() { "commit_log_dir" } else { "broker_conf" };
+            return Err(Error::config(field, "a store in memory has no files: leave it out"));
+        }
+        let bytes_min = self.config.sizes.commit_log.saturating_add(MEMORY_MIN);
+        if bytes < bytes_min {
+            let reason =
+                format!("{bytes} bytes: at least {bytes_min} are needed for one log file and the rest");
+            return Err(Error::config("memory_max", reason));
+        }
+        Ok(MemoryDisk::new(bytes))
     }
 }

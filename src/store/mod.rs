@@ -29,6 +29,9 @@ use crate::producer::Producer;
 use crate::storage::Disk;
 use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName};
 
+/// What stands in place of the folder of a store in memory.
+const MEMORY_NAME: &str = "memory";
+
 /// A store of messages in a folder: the one object that owns everything.
 ///
 /// A handle: cloning it is cheap, and clones can be used from any number of threads. Producers and consumers are
@@ -89,6 +92,26 @@ impl Store {
     /// Those of [`StoreBuilder::open_read_only`].
     pub fn open_read_only(dir: impl Into<PathBuf>) -> Result<Self> {
         Self::builder(dir).open_read_only()
+    }
+
+    /// Opens a new, empty store in memory, with the default settings: nothing is on disk, and everything is gone with the
+    /// last handle. See [`StoreBuilder::in_memory`].
+    ///
+    /// ```
+    /// use pocketmq::{Message, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.producer("shop")?.send(Message::new("orders", "hello"))?;
+    /// let consumer = store.consumer("billing").subscribe("orders", "*").build()?;
+    /// assert_eq!(consumer.recv()?.body_str()?, "hello");
+    /// # Ok::<(), pocketmq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Io` where the system has no memory to map or no thread.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder(MEMORY_NAME).in_memory().open()
     }
 
     /// Starts to say how the store in a folder is to be opened.

@@ -14,5 +14,6 @@
 mod consume;
 mod golden;
 mod lookup;
+mod memory;
 mod model;
 mod own_fixture;
