@@ -41,12 +41,15 @@ mod sync;
 pub mod testing;
 mod types;
 
-pub use broker::{Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress, RecoveryReport};
+pub use broker::{
+    Deletions, Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress, RecoveryReport,
+    RetentionReport, Unread,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use commitlog::MessageView;
 pub use config::{
-    AutoCreate, Background, FileSizes, FlushPolicy, OnMissingOffsets, Permission, RecordChecksum,
-    RecoveryMode, TopicConfig,
+    AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, OnMissingOffsets, Permission, RecordChecksum,
+    RecoveryMode, Retention, TopicConfig,
 };
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, StartFrom};
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};

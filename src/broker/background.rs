@@ -1,7 +1,7 @@
 //! What happens without being asked, and who does it?
 //!
-//! Three kinds of work, each a step that a thread drives in production and a test drives by hand: flushing and
-//! persisting, allocating ahead of the writer, and indexing. Threads are told by a channel that holds one command: if
+//! Four kinds of work, each a step that a thread drives in production and a test drives by hand: flushing and
+//! persisting, allocating ahead of the writer, indexing, and deleting what is old. Threads are told by a channel that holds one command: if
 //! it is full, the work that it asks for has not begun yet, and one command is enough.
 
 use std::sync::Arc;
@@ -29,6 +29,8 @@ const LEAD_STEP: u64 = 8 << 20;
 const INDEX_LAG: u64 = 4 << 20;
 /// How often the allocator looks whether a full disk has space again.
 const SPACE_CHECK: Duration = Duration::from_secs(1);
+/// How often old files are looked for (RocketMQ's `cleanResourceInterval`).
+pub(super) const PASS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The threads of a broker, and the channels by which they are told.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub(super) struct Workers {
     allocator_called: AtomicBool,
     indexer_called: AtomicBool,
     flusher_called: AtomicBool,
+    retainer_called: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +52,7 @@ struct Channels {
     flush: Sender<()>,
     allocate: Sender<()>,
     index: Sender<()>,
+    retain: Sender<()>,
 }
 
 impl Default for Workers {
@@ -56,8 +60,18 @@ impl Default for Workers {
         let called = || AtomicBool::new(false);
         let (channels, threads, seen) = (Mutex::default(), Mutex::default(), Mutex::default());
         let lead = AtomicU64::new(LEAD_MIN);
-        let (allocator_called, indexer_called, flusher_called) = (called(), called(), called());
-        Self { lead, seen, channels, threads, allocator_called, indexer_called, flusher_called }
+        let (allocator_called, indexer_called) = (called(), called());
+        let (flusher_called, retainer_called) = (called(), called());
+        Self {
+            lead,
+            seen,
+            channels,
+            threads,
+            allocator_called,
+            indexer_called,
+            flusher_called,
+            retainer_called,
+        }
     }
 }
 
@@ -70,6 +84,7 @@ impl Workers {
         let (flush, flush_commands) = bounded(1);
         let (allocate, allocate_commands) = bounded(1);
         let (index, index_commands) = bounded(1);
+        let (retain, retain_commands) = bounded(1);
         let spawn = |name, commands: Receiver<()>, interval, step: fn(&Broker)| {
             let broker = Arc::clone(broker);
             let thread = std::thread::Builder::new().name(format!("pocketmq-{name}"));
@@ -82,9 +97,10 @@ impl Workers {
             spawn("flush", flush_commands, interval, Broker::flush_in_background)?,
             spawn("allocate", allocate_commands, SPACE_CHECK, Broker::allocate_in_background)?,
             spawn("index", index_commands, interval, Broker::index_in_background)?,
+            spawn("retain", retain_commands, PASS_INTERVAL, Broker::retain_in_background)?,
         ];
         *broker.workers.threads.lock() = threads;
-        *broker.workers.channels.lock() = Some(Channels { flush, allocate, index });
+        *broker.workers.channels.lock() = Some(Channels { flush, allocate, index, retain });
         Ok(())
     }
 
@@ -143,7 +159,14 @@ impl Broker {
         self.workers.allocator_called.store(false, Ordering::Relaxed);
         if let Err(Error::StoreFull(_)) = self.allocate_step() {
             self.full.store(true, Ordering::Relaxed);
+            self.workers.call(&self.workers.retainer_called, |channels| &channels.retain);
         }
+    }
+
+    fn retain_in_background(&self) {
+        self.workers.retainer_called.store(false, Ordering::Relaxed);
+        // What keeps it from its work is remembered, and told by `health`.
+        let _ = self.retain();
     }
 
     fn index_in_background(&self) {
@@ -154,6 +177,8 @@ impl Broker {
     /// Does everything that is due: for a store without threads.
     pub(crate) fn step(&self) -> Result<()> {
         self.check_open()?;
+        // First, because it makes room. What keeps it from its work is remembered, and told by `health`.
+        let _ = self.retain_when_due();
         // A full disk stops neither the indexing nor the flush.
         let allocated = self.allocate_step();
         self.full.store(matches!(allocated, Err(Error::StoreFull(_))), Ordering::Relaxed);

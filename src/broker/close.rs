@@ -32,6 +32,7 @@ impl Broker {
         let index = self.index.sync();
         // Topics and positions do not depend on the log: they are written also where that has failed.
         let topics = self.topics.save();
+        let minimums = self.minimums.save();
         let positions = self.persist_positions();
         let flushed = flushed?.get();
         let marked = self.watermark.update(|durable| {
@@ -51,6 +52,7 @@ impl Broker {
             ("queues", queues.as_ref().err()),
             ("index", index.as_ref().err()),
             ("topics", topics.as_ref().err()),
+            ("minimums", minimums.as_ref().err()),
             ("positions", positions.as_ref().err()),
             ("checkpoint", marked.as_ref().err()),
         ];
@@ -59,6 +61,7 @@ impl Broker {
         if strict {
             queues?;
             topics?;
+            minimums?;
             positions?;
             marked?;
         }

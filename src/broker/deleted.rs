@@ -54,6 +54,14 @@ impl Deleted {
         self.save(&ends)
     }
 
+    /// Forgets the topics whose messages are gone from the log. Durable on return.
+    pub(crate) fn forget_before(&self, log_start: PhysicalOffset) -> Result<()> {
+        let mut ends = self.ends.lock();
+        let before = ends.len();
+        ends.retain(|_, end| *end > log_start.get());
+        if ends.len() == before { Ok(()) } else { self.save(&ends) }
+    }
+
     fn save(&self, ends: &HashMap<String, u64>) -> Result<()> {
         let topics: Map<_, _> = ends.iter().map(|(name, end)| (name.clone(), json!(end))).collect();
         save_config(self.disk.as_ref(), &self.own.join("deleted"), &self.own, &json!({ "topics": topics }))

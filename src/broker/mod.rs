@@ -10,8 +10,11 @@ mod checksums;
 mod close;
 mod conf;
 mod deleted;
+mod deletions;
 mod dispatch;
 mod folder;
+mod minimums;
+mod needed;
 mod open;
 mod owner;
 mod positions;
@@ -21,10 +24,12 @@ mod queue_ends;
 mod read;
 mod rebuild;
 mod report;
+mod retention;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod trusted_time;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -38,7 +43,9 @@ use checkpoint::{Checkpoint, Watermark};
 use checksums::Checksums;
 pub(crate) use conf::{BrokerConf, FILE as CONF_FILE, default_host};
 use deleted::Deleted;
+pub use deletions::{Deletions, RetentionReport, Unread};
 use folder::Folder;
+use minimums::Minimums;
 use owner::Owner;
 pub(crate) use positions::{Position, PositionKey, Positions};
 use put::PutState;
@@ -47,6 +54,7 @@ use queue_ends::QueueEnds;
 pub(crate) use read::PullRequest;
 pub use read::{PullResult, PullStatus};
 pub use report::{LastStop, LostRange, RecoveryProgress, RecoveryReport};
+use retention::RetentionState;
 use topics::TopicTable;
 pub(crate) use topics::{QueueSlot, TopicOfBroker};
 
@@ -137,6 +145,7 @@ pub(crate) struct Parts {
     watermark: Watermark,
     checksums: Checksums,
     deleted: Deleted,
+    minimums: Minimums,
     ends: QueueEnds,
 }
 
@@ -171,6 +180,8 @@ pub(crate) struct Broker {
     checkpoint: Checkpoint,
     checksums: Mutex<Checksums>,
     deleted: Deleted,
+    minimums: Minimums,
+    retention: RetentionState,
     report: RecoveryReport,
     /// Records from here on were verified at opening, or written since.
     verified_from: PhysicalOffset,
@@ -217,6 +228,8 @@ impl Broker {
             checkpoint: settled.checkpoint,
             checksums: Mutex::new(parts.checksums),
             deleted: parts.deleted,
+            minimums: parts.minimums,
+            retention: RetentionState::new(options.clock.as_ref()),
             report: settled.report,
             verified_from: settled.verified_from,
             put_state: Mutex::new(PutState { appender: settled.appender }),
@@ -317,6 +330,9 @@ impl Broker {
         self.deleted.add(name, PhysicalOffset::new(state.appender.end()))?;
         self.queues.remove_topic(name)?;
         drop((units, state));
+        self.minimums.remove_topic(name);
+        self.minimums.save()?;
+        self.retention.note_dead();
         self.topics.save()?;
         self.positions.remove_topic(name)?;
         self.persist_positions()?;
@@ -332,6 +348,7 @@ impl Broker {
             return Health::Closed;
         }
         let mut troubles = self.troubles.lock().clone();
+        troubles.extend(self.retention.trouble());
         if self.index_is_behind() {
             troubles.push("index: lookups by key read the log instead".to_owned());
         }

@@ -13,6 +13,7 @@ use super::checksums::Checksums;
 use super::conf::{self, BrokerConf};
 use super::deleted::Deleted;
 use super::folder::Folder;
+use super::minimums::Minimums;
 use super::owner::Owner;
 use super::positions::{PositionKey, Positions, StoredPositions};
 use super::positions_json::PositionsJson;
@@ -105,6 +106,7 @@ fn look(options: &BrokerOptions) -> Result<Looked> {
         return Err(Error::corrupt(&folder.log, 0, what));
     }
     let queue_file_size = queue_file_size.next_multiple_of(UNIT_LEN);
+    options.config.retention.check_file_size(log_file_size)?;
     Ok(Looked { folder, conf, log_file_size, queue_file_size, geometry, index_unknown, is_new, aborted })
 }
 
@@ -187,10 +189,13 @@ fn gather(
     let (own, config_dir) = (folder.own(), folder.config());
     let owner = Owner::open(disk, &own, folder.root.join("lock"), config_dir.join("consumerOffset.json"))?;
     report.foreign = !looked.is_new && !owner.is_us()?;
+    let used_percent_max = options.config.retention.ratios.map_or(100, |ratios| ratios.refuse);
     let free_min = options.config.free_space_min.unwrap_or(looked.log_file_size.saturating_mul(2));
     let (dir, temp_dir, file_size) = (folder.log.clone(), folder.log_temp(), looked.log_file_size);
-    let (log, warnings) =
-        CommitLog::open(Arc::clone(disk), LogOptions { dir, temp_dir, file_size, free_min })?;
+    let (log, warnings) = CommitLog::open(
+        Arc::clone(disk),
+        LogOptions { dir, temp_dir, file_size, free_min, used_percent_max },
+    )?;
     report.warnings.extend(warnings);
     let queue_options = QueueOptions {
         dir: folder.queues(),
@@ -204,8 +209,12 @@ fn gather(
     let watermark = Watermark::open(disk, &own)?;
     let checksums = Checksums::load(disk.as_ref(), &own);
     let deleted = Deleted::load(disk, &own);
+    let minimums = Minimums::load(disk, &own);
+    if report.foreign {
+        minimums.forget();
+    }
     let ends = QueueEnds::load(disk.as_ref(), &own);
-    Ok(Parts { lock, owner, log, queues, topics, watermark, checksums, deleted, ends })
+    Ok(Parts { lock, owner, log, queues, topics, watermark, checksums, deleted, minimums, ends })
 }
 
 /// The committed positions as they were found, and what to do where there are none.
@@ -364,6 +373,7 @@ fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<
     let mut rebuild = Rebuild { parts: &parts, verdict: &verdict, report: &mut report };
     let appender = rebuild.log()?;
     rebuild.queues()?;
+    follow_log(&parts)?;
     report.end = PhysicalOffset::new(verdict.end);
     let index = open_index(options, looked, &parts, &mut report)?;
     stored.clamp(&parts.queues, &mut report);
@@ -379,6 +389,14 @@ fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<
     let verified_from = report.scanned_from;
     let settled = super::Settled { appender, index, positions, checkpoint, report, verified_from };
     Ok(Broker::assemble(options, folder.clone(), parts, settled))
+}
+
+/// Lets every queue begin where it began, and finishes what retention was about when the process ended.
+fn follow_log(parts: &Parts) -> Result<()> {
+    let queues = parts.queues.all();
+    parts.minimums.settle(&queues);
+    parts.minimums.save()?;
+    queues.iter().try_for_each(|queue| queue.drop_files_before_min().map(drop))
 }
 
 /// Opens the index, and cuts off what may not have reached the disk. The rest is made again in the background.

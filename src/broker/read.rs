@@ -87,19 +87,37 @@ impl Broker {
         if offset == max {
             return Ok(outcome(PullStatus::NoNewMessage, offset));
         }
-        let (messages, next) = self.collect(request)?;
+        let (messages, next, looked_at) = self.collect(request)?;
+        if let Some(first) = self.overtaken(request, looked_at)? {
+            // Retention came in between: what it took is told, not passed over (contract D16).
+            return Ok(PullResult { min_offset: first, ..outcome(PullStatus::OffsetIllegal, first) });
+        }
         let status = if messages.is_empty() { PullStatus::NoMatchedMessage } else { PullStatus::Found };
         Ok(PullResult { messages, ..outcome(status, next) })
     }
 
-    /// Collects the messages that a filter wants, and says where it stopped looking.
-    fn collect(&self, request: &PullRequest<'_>) -> Result<(Vec<MessageView>, QueueOffset)> {
+    /// Returns the first place of a queue if what was looked for lies before it: retention has come in between, and the
+    /// queue may not have followed the log yet.
+    fn overtaken(&self, request: &PullRequest<'_>, looked_at: Option<Unit>) -> Result<Option<QueueOffset>> {
+        let Some(queue) = self.queues.get(request.topic, request.queue_id) else { return Ok(None) };
+        let start = self.log.start();
+        let first = match looked_at {
+            Some(unit) if unit.physical_offset < start && !unit.is_blank() => queue.first_from(start)?,
+            _ => QueueOffset::ZERO,
+        };
+        let first = first.max(queue.min_offset());
+        Ok((request.offset < first).then_some(first))
+    }
+
+    /// Collects the messages that a filter wants, and says where it stopped looking and what it looked at first.
+    fn collect(&self, request: &PullRequest<'_>) -> Result<(Vec<MessageView>, QueueOffset, Option<Unit>)> {
         let PullRequest { topic, queue_id, offset, count_max, filter } = *request;
         let count_max = count_max.max(1);
-        let Some(queue) = self.queues.get(topic, queue_id) else { return Ok((Vec::new(), offset)) };
+        let Some(queue) = self.queues.get(topic, queue_id) else { return Ok((Vec::new(), offset, None)) };
         let mut units = Vec::new();
         queue.read(offset, UNITS_PER_PULL.min(count_max.saturating_mul(8).max(32)), &mut units)?;
         let mut messages = Vec::with_capacity(count_max.min(units.len()));
+        let first = units.first().copied();
         let (mut at, mut bytes) = (offset, 0_u64);
         for unit in units {
             bytes = bytes.saturating_add(u64::from(unit.size));
@@ -116,7 +134,7 @@ impl Broker {
             }
             at = at.plus(1);
         }
-        Ok((messages, at))
+        Ok((messages, at, first))
     }
 
     /// Returns the message that a unit names, if it is the one that belongs at this place (contract D3). A unit that
@@ -176,7 +194,13 @@ impl Broker {
     pub(crate) fn message_at(&self, at: PhysicalOffset) -> Option<MessageView> {
         let view = self.log.view(at, None).filter(|view| self.is_sound(&view.record()))?;
         // Under sync flush the log runs ahead of what may be seen (contract V1).
-        (at < self.dispatched()).then_some(view)
+        (at < self.dispatched() && !self.is_given_up(&view.record())).then_some(view)
+    }
+
+    /// Tells whether a message has gone from its queue before its bytes go.
+    fn is_given_up(&self, record: &Record<'_>) -> bool {
+        let queue = || self.queues.get(&TopicName::new(record.topic()).ok()?, record.queue_id());
+        self.minimums.any() && queue().is_some_and(|queue| record.queue_offset() < queue.min_offset())
     }
 
     /// Returns the message at a place of a queue.

@@ -28,6 +28,8 @@ pub(crate) struct LogOptions {
     pub(crate) file_size: u64,
     /// Bytes that must stay free on the disk; below that, no block is allocated.
     pub(crate) free_min: u64,
+    /// How full the disk may be, in percent, for a block to be allocated.
+    pub(crate) used_percent_max: u8,
 }
 
 /// One file of the log, mapped whole.
@@ -296,8 +298,44 @@ impl LogFiles {
         Ok(())
     }
 
+    /// Returns the oldest file and where the one behind it starts; `None` where there is no other, because the file that
+    /// is written to stays.
+    pub(crate) fn oldest(&self) -> Option<(Arc<LogFile>, u64)> {
+        match self.list.read().as_slice() {
+            [oldest, next, ..] => Some((Arc::clone(oldest), next.start())),
+            _ => None,
+        }
+    }
+
+    /// Removes the oldest file. It is gone from the folder and the folder is synced when this returns, so that files go
+    /// in their order whatever happens. Who reads from it keeps its mapping.
+    pub(crate) fn remove_oldest(&self, oldest: &Arc<LogFile>) -> Result<()> {
+        self.disk.remove_file(oldest.map.path())?;
+        // Also where the sync fails: the name is gone for this process, and a power loss may bring it back.
+        let synced = self.disk.sync_dir(&self.options.dir);
+        self.list.write().retain(|file| !Arc::ptr_eq(file, oldest));
+        synced
+    }
+
+    /// Returns how much of the disk is free and how large it is, in bytes.
+    pub(crate) fn space(&self) -> Result<(u64, u64)> {
+        Ok((self.disk.free_bytes(&self.options.dir)?, self.disk.total_bytes(&self.options.dir)?))
+    }
+
     /// Refuses if the disk is close to full.
     pub(crate) fn check_space(&self) -> Result<()> {
+        if self.options.used_percent_max < 100 {
+            let (free, total) = self.space()?;
+            let percent = used_percent(free, total);
+            if percent > self.options.used_percent_max {
+                let dir = self.options.dir.display();
+                let reason = format!(
+                    "the disk of {dir} is {percent} % full, and above {} % nothing is taken",
+                    self.options.used_percent_max
+                );
+                return Err(Error::StoreFull(reason.into()));
+            }
+        }
         let free = self.disk.free_bytes(&self.options.dir)?;
         if free < self.options.free_min {
             let reason = format!(
@@ -309,6 +347,13 @@ impl LogFiles {
         }
         Ok(())
     }
+}
+
+/// Returns how full a disk is, in percent, rounded up.
+pub(crate) fn used_percent(free: u64, total: u64) -> u8 {
+    let used = u128::from(total.saturating_sub(free)).saturating_mul(100);
+    let percent = used.div_ceil(u128::from(total.max(1)));
+    u8::try_from(percent).unwrap_or(100).min(100)
 }
 
 /// A file of a log as its folder lists it.

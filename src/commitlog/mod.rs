@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub(crate) use append::Appender;
 pub(crate) use cursor::{Cursor, Found};
-pub(crate) use files::{LogFile, LogFiles, LogOptions};
+pub(crate) use files::{LogFile, LogFiles, LogOptions, used_percent};
 pub(crate) use flush::FlushState;
 pub(crate) use group_commit::{FlushWait, GroupCommit};
 pub use view::MessageView;
@@ -71,6 +71,11 @@ impl CommitLog {
     /// Returns the first byte that still exists.
     pub(crate) fn start(&self) -> PhysicalOffset {
         PhysicalOffset::new(self.files.start())
+    }
+
+    /// Returns the byte before which everything is on disk.
+    pub(crate) fn flushed(&self) -> PhysicalOffset {
+        PhysicalOffset::new(self.flush.flushed())
     }
 
     /// Returns the byte before which everything is published.

@@ -20,7 +20,9 @@ fn open_on(dir: &Path, disk: Arc<dyn Disk>) -> CommitLog {
     let (dir, temp_dir) = (dir.join("commitlog"), dir.join("temp"));
     fs::create_dir_all(&dir).unwrap();
     fs::create_dir_all(&temp_dir).unwrap();
-    CommitLog::open(disk, LogOptions { dir, temp_dir, file_size: FILE, free_min: 0 }).unwrap().0
+    CommitLog::open(disk, LogOptions { dir, temp_dir, file_size: FILE, free_min: 0, used_percent_max: 100 })
+        .unwrap()
+        .0
 }
 
 /// Opens a log that ends at `end`, and its writer.

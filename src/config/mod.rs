@@ -1,12 +1,15 @@
 //! What can a user set, what is it when nobody sets it, and which values make no sense?
 
 mod policy;
+mod retention;
 mod sizes;
 mod topic;
 
 use std::time::Duration;
 
 pub use policy::{AutoCreate, Background, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode};
+pub(crate) use retention::Unconsumed;
+pub use retention::{DiskRatios, Retention};
 pub use sizes::FileSizes;
 pub(crate) use topic::QUEUES_MAX;
 pub use topic::{Permission, TopicConfig};
@@ -49,6 +52,8 @@ pub(crate) struct StoreConfig {
     pub(crate) free_space_min: Option<u64>,
     /// How many windows of queue files may be mapped at once.
     pub(crate) queue_maps_max: usize,
+    /// When old data goes.
+    pub(crate) retention: Retention,
 }
 
 impl Default for StoreConfig {
@@ -67,6 +72,7 @@ impl Default for StoreConfig {
             background: Background::Threads,
             free_space_min: None,
             queue_maps_max: 4_096,
+            retention: Retention::new(),
         }
     }
 }
@@ -97,6 +103,7 @@ impl StoreConfig {
                 )
             })?;
         }
+        self.retention.check()?;
         self.sizes.check()
     }
 }

@@ -24,6 +24,10 @@ impl ConsumeQueue {
     pub(crate) fn confirm(&self, at: QueueOffset, unit: Unit) -> Result<Confirmed> {
         let max = self.max_offset();
         if at < max {
+            if at.get().saturating_mul(UNIT_LEN) < self.state.lock().first {
+                // It was given up with the file in which it stood.
+                return Ok(Confirmed::Same);
+            }
             if self.get(at)? == Some(unit) {
                 return Ok(Confirmed::Same);
             }
@@ -148,19 +152,6 @@ impl ConsumeQueue {
         self.max.store(0, Ordering::Release);
         self.suspect.store(false, Ordering::Relaxed);
         self.mark_dirty(0);
-        Ok(())
-    }
-
-    /// Moves the first offset to the first message that the log still holds; to the end if it holds none.
-    pub(crate) fn raise_min(&self, log_min: PhysicalOffset) -> Result<()> {
-        let first = self.state.lock().first / UNIT_LEN;
-        let gone =
-            |unit: Option<Unit>| unit.is_some_and(|unit| unit.is_blank() || unit.physical_offset < log_min);
-        let min = match self.get(QueueOffset::new(first))? {
-            unit if gone(unit) => self.partition(first, |unit| Ok(gone(unit)))?,
-            _ => QueueOffset::new(first),
-        };
-        self.min.store(min.get(), Ordering::Release);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod mend;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod unit;
 mod windows;
 
@@ -150,6 +151,11 @@ impl ConsumeQueues {
     /// Returns all queues, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<ConsumeQueue>> {
         self.topics.read().values().flatten().flatten().cloned().collect()
+    }
+
+    /// Returns the queues of a topic.
+    pub(crate) fn of_topic(&self, topic: &TopicName) -> Vec<Arc<ConsumeQueue>> {
+        self.topics.read().get(topic).into_iter().flatten().flatten().cloned().collect()
     }
 
     /// Removes the queues of a topic with their files.

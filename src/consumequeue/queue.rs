@@ -126,7 +126,7 @@ impl ConsumeQueue {
         QueueOffset::new(self.max.load(Ordering::Acquire))
     }
 
-    fn dir(&self) -> PathBuf {
+    pub(super) fn dir(&self) -> PathBuf {
         files::dir_of(&self.shared.options.dir, &self.topic, self.queue_id)
     }
 
@@ -336,7 +336,12 @@ impl ConsumeQueue {
         let wanted = to_u64(count_max).saturating_mul(UNIT_LEN);
         let end = byte.saturating_add(wanted).min(self.max_offset().get().saturating_mul(UNIT_LEN));
         while byte < end {
-            let window = self.window(byte)?;
+            let window = match self.window(byte) {
+                Ok(window) => window,
+                // The file was dropped after the look at `first`.
+                Err(_) if byte < self.state.lock().first => return Ok(()),
+                Err(error) => return Err(error),
+            };
             let stop = end
                 .min(window.start.saturating_add(WINDOW))
                 .min(self.file_of(byte).saturating_add(self.shared.options.file_size));

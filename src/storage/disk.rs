@@ -92,6 +92,8 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn punch(&self, path: &Path, range: Range<u64>) -> Result<()>;
     /// Returns the bytes that are free for us on the disk of a folder.
     fn free_bytes(&self, dir: &Path) -> Result<u64>;
+    /// Returns the bytes that the disk of a folder has in all.
+    fn total_bytes(&self, dir: &Path) -> Result<u64>;
     /// Takes the exclusive lock on byte 0 of a file, which is made with the content `lock` where it is missing.
     fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>>;
 }

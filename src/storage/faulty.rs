@@ -47,6 +47,7 @@ struct State {
     rules: Vec<Rule>,
     asked: Vec<(Operation, PathBuf)>,
     room: Option<u64>,
+    total: Option<u64>,
 }
 
 /// What a test tells a faulty disk, and what the disk tells the test.
@@ -86,6 +87,11 @@ impl Faults {
     /// Leaves this many bytes to allocate and to write in new files; `None` lifts the limit.
     pub(crate) fn set_room(&self, bytes: Option<u64>) {
         self.0.lock().room = bytes;
+    }
+
+    /// Says that the disk has so many bytes in all.
+    pub(crate) fn set_total(&self, bytes: u64) {
+        self.0.lock().total = Some(bytes);
     }
 
     /// Makes the disk good again. What was counted stays.
@@ -272,6 +278,11 @@ impl Disk for FaultyDisk {
     fn free_bytes(&self, dir: &Path) -> Result<u64> {
         let free = self.inner.free_bytes(dir)?;
         Ok(self.faults.room().map_or(free, |room| room.min(free)))
+    }
+
+    fn total_bytes(&self, dir: &Path) -> Result<u64> {
+        let total = self.faults.0.lock().total;
+        total.map_or_else(|| self.inner.total_bytes(dir), Ok)
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>> {

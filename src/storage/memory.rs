@@ -276,6 +276,10 @@ impl Disk for MemoryDisk {
         Ok(self.len_max.saturating_sub(self.used.load(Ordering::Relaxed)))
     }
 
+    fn total_bytes(&self, _dir: &Path) -> Result<u64> {
+        Ok(self.len_max)
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>> {
         if self.node(path).is_none() {
             self.write_new(path, LOCK_CONTENT)?;

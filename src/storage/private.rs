@@ -265,6 +265,10 @@ impl Disk for PrivateDisk {
         Ok(u64::MAX)
     }
 
+    fn total_bytes(&self, _dir: &Path) -> Result<u64> {
+        Ok(u64::MAX)
+    }
+
     fn lock(&self, _path: &Path) -> Result<Box<dyn FileLock>> {
         Ok(Box::new(NoLock))
     }

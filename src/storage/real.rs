@@ -248,6 +248,12 @@ impl Disk for RealDisk {
         Ok(widen(stat.blocks_available()).saturating_mul(widen(stat.fragment_size())))
     }
 
+    fn total_bytes(&self, dir: &Path) -> Result<u64> {
+        let stat = nix::sys::statvfs::statvfs(dir)
+            .map_err(|errno| Error::io("look at the disk of", dir, errno.into()))?;
+        Ok(widen(stat.blocks()).saturating_mul(widen(stat.fragment_size())))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>> {
         lock::take(path)
     }

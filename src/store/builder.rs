@@ -10,7 +10,7 @@ use crate::broker::{ProgressHook, RecoveryProgress};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     AutoCreate, Background, FileSizes, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode,
-    StoreConfig,
+    Retention, StoreConfig,
 };
 use crate::error::{Error, Result};
 use crate::storage::{MemoryDisk, PrivateDisk, RealDisk};
@@ -147,6 +147,13 @@ impl StoreBuilder {
     #[doc(alias = "diskMaxUsedSpaceRatio")]
     pub fn free_space_min(mut self, bytes: u64) -> Self {
         Arc::make_mut(&mut self.config).free_space_min = Some(bytes);
+        self
+    }
+
+    /// Sets when old data goes. Default: [`Retention::new`], which keeps 72 hours and what is not consumed.
+    #[doc(alias = "fileReservedTime")]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        Arc::make_mut(&mut self.config).retention = retention;
         self
     }
 

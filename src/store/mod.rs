@@ -20,7 +20,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 pub use lookup::KeyQuery;
 pub use view::BrokerView;
 
-use crate::broker::{Broker, BrokerOptions, Health, PositionKey, RecoveryReport};
+use crate::broker::{Broker, BrokerOptions, Health, PositionKey, RecoveryReport, RetentionReport};
 use crate::cluster::Cluster;
 use crate::config::{Background, TopicConfig};
 use crate::consumer::ConsumerBuilder;
@@ -289,6 +289,20 @@ impl Store {
     /// that was due is done all the same.
     pub fn step(&self) -> Result<()> {
         self.for_all(Broker::step)
+    }
+
+    /// Deletes now what may go by the store's [`Retention`](crate::Retention), and says what went and what was kept: one
+    /// report a broker. It happens by itself every ten seconds; at most ten files of each broker's log go at a time.
+    /// Blocks for the disk. What is gone is gone on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// `Io` where a file cannot be deleted; `Corrupt`; `Unsupported` on a store that was opened read-only; `Closed`.
+    #[doc(alias = "deleteExpiredCommitLog")]
+    #[doc(alias = "cleanExpiredConsumeQueue")]
+    pub fn retain(&self) -> Result<Vec<RetentionReport>> {
+        self.cluster().check_open()?;
+        self.cluster().brokers().iter().map(|broker| broker.retain()).collect()
     }
 
     fn for_all(&self, work: impl Fn(&Broker) -> Result<()>) -> Result<()> {

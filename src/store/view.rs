@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Deletions};
 use crate::cluster::Cluster;
 use crate::commitlog::MessageView;
 use crate::config::TopicConfig;
@@ -47,6 +47,12 @@ impl BrokerView {
     pub fn log_range(&self) -> Range<PhysicalOffset> {
         let (start, end) = self.broker.log_range();
         start..end
+    }
+
+    /// Returns what retention has deleted since the store was opened.
+    #[must_use]
+    pub fn deletions(&self) -> Deletions {
+        self.broker.deletions()
     }
 
     /// Returns every topic with its queues and permissions, RocketMQ's own among them.

@@ -5,6 +5,8 @@ mod derived;
 mod disk;
 mod folders;
 mod refused;
+mod retention;
+mod retention_topics;
 mod settings;
 mod sweeps;
 

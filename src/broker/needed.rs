@@ -1,0 +1,136 @@
+//! Which part of a queue and of the log does somebody still need?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Broker;
+use super::deletions::Unread;
+use crate::consumequeue::ConsumeQueue;
+use crate::error::Result;
+use crate::types::{GroupName, PhysicalOffset, QueueOffset, TopicName};
+
+/// Where every registered group stands, by topic.
+#[derive(Debug)]
+pub(super) struct Standings {
+    topics: BTreeMap<TopicName, Topic>,
+}
+
+/// Where the groups of one topic stand.
+#[derive(Debug, Default)]
+struct Topic {
+    groups: BTreeSet<GroupName>,
+    positions: BTreeMap<u32, BTreeMap<GroupName, QueueOffset>>,
+}
+
+impl Standings {
+    /// Returns the topics that registered groups consume.
+    pub(super) fn topics(&self) -> impl Iterator<Item = &TopicName> {
+        self.topics.keys()
+    }
+
+    /// Returns each group of a queue with the first place that it has not consumed. A group that has committed nothing in
+    /// this queue, but in another one of the topic, has consumed nothing here.
+    pub(super) fn of(&self, queue: &ConsumeQueue) -> Vec<(&GroupName, QueueOffset)> {
+        let Some(topic) = self.topics.get(queue.topic()) else { return Vec::new() };
+        let positions = topic.positions.get(&queue.queue_id());
+        let stands = |group| positions.and_then(|all| all.get(group)).copied().unwrap_or_default();
+        topic.groups.iter().map(|group| (group, stands(group))).collect()
+    }
+
+    /// Returns the group that is furthest behind in a queue, if one has not consumed everything.
+    pub(super) fn last_of(&self, queue: &ConsumeQueue) -> Option<Unread> {
+        let (group, position) = self.of(queue).into_iter().min_by_key(|(_, position)| *position)?;
+        let unread = unread(queue, group, position, queue.max_offset());
+        (unread.messages > 0).then_some(unread)
+    }
+
+    /// Returns what the groups of a queue have not consumed of what lies before a place.
+    pub(super) fn unread_before(&self, queue: &ConsumeQueue, place: QueueOffset) -> Vec<Unread> {
+        let all = self.of(queue).into_iter();
+        let unread = all.map(|(group, position)| unread(queue, group, position, place));
+        unread.filter(|unread| unread.messages > 0).collect()
+    }
+}
+
+fn unread(queue: &ConsumeQueue, group: &GroupName, position: QueueOffset, until: QueueOffset) -> Unread {
+    let from = position.max(queue.min_offset());
+    Unread {
+        group: group.clone(),
+        topic: queue.topic().clone(),
+        queue_id: queue.queue_id(),
+        position,
+        messages: until.since(from),
+    }
+}
+
+impl Broker {
+    /// Looks where every registered group stands now.
+    pub(super) fn standings(&self) -> Standings {
+        let mut topics: BTreeMap<TopicName, Topic> = BTreeMap::new();
+        for (key, position) in self.positions.all() {
+            let topic = topics.entry(key.topic).or_default();
+            topic.groups.insert(key.group.clone());
+            topic.positions.entry(key.queue_id).or_default().insert(key.group, position);
+        }
+        Standings { topics }
+    }
+
+    /// Returns the first byte of the log that a registered group has not consumed, and which.
+    pub(super) fn unconsumed_from(&self, standings: &Standings) -> Result<Option<(PhysicalOffset, Unread)>> {
+        let mut first: Option<(PhysicalOffset, Unread)> = None;
+        for queue in standings.topics().flat_map(|topic| self.queues.of_topic(topic)) {
+            let Some(unread) = standings.last_of(&queue) else { continue };
+            if let Some(at) = queue.physical_from(unread.position)?
+                && first.as_ref().is_none_or(|(earlier, _)| at < *earlier)
+            {
+                first = Some((at, unread));
+            }
+        }
+        Ok(first)
+    }
+
+    /// Returns the first byte of the log that a topic keeps which has a longer time than the others.
+    pub(super) fn kept_longer_from(&self, now_millis: i64) -> Result<PhysicalOffset> {
+        let retention = &self.config.retention;
+        let mut first = PhysicalOffset::MAX;
+        for (name, age) in &retention.topic_ages {
+            let longer = match (age, retention.age) {
+                (None, _) => true,
+                (Some(own), Some(general)) => *own > general,
+                (Some(_), None) => false,
+            };
+            let Some(topic) = self.topic(name).filter(|_| longer) else { continue };
+            for queue in self.queues.of_topic(topic.name()) {
+                let from = match age {
+                    Some(age) => self.unexpired_from(&queue, cutoff(now_millis, *age))?,
+                    None => queue.min_offset(),
+                };
+                first = queue.physical_from(from)?.map_or(first, |at| first.min(at));
+            }
+        }
+        Ok(first)
+    }
+
+    /// Returns the first place of a queue whose message was stored after a time.
+    pub(super) fn unexpired_from(
+        &self,
+        queue: &Arc<ConsumeQueue>,
+        cutoff_millis: i64,
+    ) -> Result<QueueOffset> {
+        self.offset_at(queue.topic(), queue.queue_id(), cutoff_millis.saturating_add(1))
+    }
+
+    /// Returns the first byte of the log that any queue still leads to.
+    pub(super) fn reachable_from(&self) -> Result<PhysicalOffset> {
+        let mut first = PhysicalOffset::MAX;
+        for queue in self.queues.all() {
+            first = queue.physical_from(queue.min_offset())?.map_or(first, |at| first.min(at));
+        }
+        Ok(first)
+    }
+}
+
+/// Returns the time at which the messages were stored that expire now.
+pub(super) fn cutoff(now_millis: i64, age: std::time::Duration) -> i64 {
+    now_millis.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+}
