@@ -29,6 +29,7 @@ mod commitlog;
 mod config;
 mod consumequeue;
 mod consumer;
+mod delay;
 mod error;
 mod filter;
 mod index;
@@ -49,12 +50,13 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use commitlog::MessageView;
 pub use config::{
     AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, OnMissingOffsets, Permission, RecordChecksum,
-    RecoveryMode, Retention, TopicConfig,
+    RecoveryMode, Retention, RetryPolicy, TopicConfig,
 };
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, StartFrom};
+pub use delay::SentBack;
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};
 pub use filter::Filter;
 pub use message::{Message, MessageId, OwnedMessage, Properties};
 pub use producer::{Durability, Producer, Selector, SendReceipt, SendStatus};
-pub use store::{BrokerView, KeyQuery, Store, StoreBuilder};
+pub use store::{BrokerView, DeadLetters, KeyQuery, Redriven, Store, StoreBuilder};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

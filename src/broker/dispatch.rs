@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use super::topics::SCHEDULE_TOPIC;
 use super::{Broker, TopicOfBroker};
 use crate::commitlog::{Cursor, Found};
-use crate::config::FlushPolicy;
+use crate::config::{DelayLevels, FlushPolicy};
 use crate::consumequeue::Unit;
 use crate::error::{Error, Result};
 use crate::index::key_hash;
@@ -19,30 +20,20 @@ use crate::message::tags::tags_code;
 use crate::sync::Ordering;
 use crate::types::{PhysicalOffset, QueueOffset, TopicName};
 
-/// RocketMQ's delay levels 1 to 18, in milliseconds (`messageDelayLevel`).
-const DELAY_LEVELS_MILLIS: [i64; 18] = [
-    1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000,
-    540_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
-];
-
-/// The topic in which RocketMQ keeps delayed messages.
-const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
-
 /// Returns the queue unit of a record, `None` for one that no queue lists.
-pub(super) fn unit_of(at: PhysicalOffset, record: &Record<'_>) -> Option<Unit> {
+pub(super) fn unit_of(at: PhysicalOffset, record: &Record<'_>, levels: &DelayLevels) -> Option<Unit> {
     let listed = matches!(record.sys_flag().transaction(), TransactionKind::None | TransactionKind::Commit);
-    let code = delivery_millis(record).unwrap_or_else(|| tags_code(record.tag()));
+    let code = due_millis(record, levels).unwrap_or_else(|| tags_code(record.tag()));
     listed.then(|| Unit { physical_offset: at, size: record.size(), tags_code: code })
 }
 
 /// Returns when a delayed message is due, which is what its queue unit says in place of the tag.
-fn delivery_millis(record: &Record<'_>) -> Option<i64> {
+pub(crate) fn due_millis(record: &Record<'_>, levels: &DelayLevels) -> Option<i64> {
     if record.topic_bytes() != SCHEDULE_TOPIC.as_bytes() {
         return None;
     }
-    let level: usize = record.properties().get(name::DELAY)?.parse().ok()?;
-    let index = level.min(DELAY_LEVELS_MILLIS.len()).checked_sub(1)?;
-    DELAY_LEVELS_MILLIS.get(index).map(|delay| record.store_millis().saturating_add(*delay))
+    let level = record.properties().get(name::DELAY)?.parse().ok()?;
+    levels.millis(level).map(|delay| record.store_millis().saturating_add(delay))
 }
 
 /// Returns the topic of a record, if it is one that may exist.
@@ -88,7 +79,9 @@ impl Broker {
 
     /// Writes the unit of one record, unless its queue has it.
     fn dispatch_record(&self, at: PhysicalOffset, record: &Record<'_>) -> Result<Option<Arc<TopicOfBroker>>> {
-        let (Some(unit), Some(name)) = (unit_of(at, record), topic_of(record)) else { return Ok(None) };
+        let (Some(unit), Some(name)) = (unit_of(at, record, &self.delay_levels), topic_of(record)) else {
+            return Ok(None);
+        };
         if self.deleted.covers(name.as_str(), at) {
             return Ok(None);
         }
@@ -179,7 +172,8 @@ impl Broker {
                         && record.topic_bytes() == topic.as_str().as_bytes()
                         && !self.deleted.covers(topic.as_str(), at);
                     let listed: QueueOffset = record.queue_offset();
-                    if let Some(unit) = unit_of(at, &record).filter(|_| ours && listed < queue.max_offset())
+                    if let Some(unit) = unit_of(at, &record, &self.delay_levels)
+                        .filter(|_| ours && listed < queue.max_offset())
                         && queue.get(listed)? != Some(unit)
                     {
                         queue.confirm(listed, unit)?;

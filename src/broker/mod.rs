@@ -9,6 +9,7 @@ mod checkpoint;
 mod checksums;
 mod close;
 mod conf;
+mod delayed;
 mod deleted;
 mod deletions;
 mod dispatch;
@@ -42,6 +43,7 @@ use background::Workers;
 use checkpoint::{Checkpoint, Watermark};
 use checksums::Checksums;
 pub(crate) use conf::{BrokerConf, FILE as CONF_FILE, default_host};
+pub(crate) use delayed::Later;
 use deleted::Deleted;
 pub use deletions::{Deletions, RetentionReport, Unread};
 use folder::Folder;
@@ -56,17 +58,17 @@ pub use read::{PullResult, PullStatus};
 pub use report::{LastStop, LostRange, RecoveryProgress, RecoveryReport};
 use retention::RetentionState;
 use topics::TopicTable;
-pub(crate) use topics::{QueueSlot, TopicOfBroker};
+pub(crate) use topics::{QueueSlot, SCHEDULE_TOPIC, TopicOfBroker};
 
 use crate::clock::Clock;
 use crate::commitlog::{Appender, CommitLog, Cursor, GroupCommit};
-use crate::config::{RecordChecksum, StoreConfig, TopicConfig};
+use crate::config::{DelayLevels, RecordChecksum, StoreConfig, TopicConfig};
 use crate::consumequeue::ConsumeQueues;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::message::draft::Coverage;
 use crate::storage::{Disk, FileLock};
-use crate::sync::{AtomicBool, AtomicI64, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arrivals, AtomicBool, AtomicI64, AtomicU64, Mutex, Ordering};
 use crate::types::{BrokerName, PhysicalOffset, QueueOffset, TopicName};
 
 /// Told how far a long recovery has come.
@@ -147,6 +149,7 @@ pub(crate) struct Parts {
     deleted: Deleted,
     minimums: Minimums,
     ends: QueueEnds,
+    delay_levels: DelayLevels,
 }
 
 /// What recovery adds to the parts.
@@ -182,6 +185,9 @@ pub(crate) struct Broker {
     deleted: Deleted,
     minimums: Minimums,
     retention: RetentionState,
+    delay_levels: DelayLevels,
+    /// Told when a message is delayed.
+    delayed: Mutex<Option<Arc<Arrivals>>>,
     report: RecoveryReport,
     /// Records from here on were verified at opening, or written since.
     verified_from: PhysicalOffset,
@@ -230,6 +236,8 @@ impl Broker {
             deleted: parts.deleted,
             minimums: parts.minimums,
             retention: RetentionState::new(options.clock.as_ref()),
+            delay_levels: parts.delay_levels,
+            delayed: Mutex::default(),
             report: settled.report,
             verified_from: settled.verified_from,
             put_state: Mutex::new(PutState { appender: settled.appender }),

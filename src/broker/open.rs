@@ -24,7 +24,7 @@ use super::scan::{DurablePoint, Verdict, Walk};
 use super::topics::TopicTable;
 use super::{Broker, BrokerOptions, Parts};
 use crate::commitlog::{CommitLog, LogFiles, LogOptions};
-use crate::config::{OnMissingOffsets, RecordChecksum};
+use crate::config::{DelayLevels, OnMissingOffsets, RecordChecksum};
 use crate::consumequeue::{ConsumeQueues, QueueOptions, UNIT_LEN};
 use crate::error::{Error, Result};
 use crate::index::{Geometry, Index, IndexOptions};
@@ -41,6 +41,7 @@ struct Looked {
     log_file_size: u64,
     queue_file_size: u64,
     geometry: Geometry,
+    delay_levels: DelayLevels,
     /// Whether index files of another geometry lie there, which can only be made anew.
     index_unknown: bool,
     is_new: bool,
@@ -107,7 +108,19 @@ fn look(options: &BrokerOptions) -> Result<Looked> {
     }
     let queue_file_size = queue_file_size.next_multiple_of(UNIT_LEN);
     options.config.retention.check_file_size(log_file_size)?;
-    Ok(Looked { folder, conf, log_file_size, queue_file_size, geometry, index_unknown, is_new, aborted })
+    let stated = options.config.delay_levels.as_deref().or_else(|| conf.get("messageDelayLevel"));
+    let delay_levels = stated.map_or_else(|| Ok(DelayLevels::default()), DelayLevels::parse)?;
+    Ok(Looked {
+        folder,
+        conf,
+        log_file_size,
+        queue_file_size,
+        geometry,
+        delay_levels,
+        index_unknown,
+        is_new,
+        aborted,
+    })
 }
 
 /// Tells whether a folder without a log shows that there was one.
@@ -214,7 +227,20 @@ fn gather(
         minimums.forget();
     }
     let ends = QueueEnds::load(disk.as_ref(), &own);
-    Ok(Parts { lock, owner, log, queues, topics, watermark, checksums, deleted, minimums, ends })
+    let delay_levels = looked.delay_levels.clone();
+    Ok(Parts {
+        lock,
+        owner,
+        log,
+        queues,
+        topics,
+        watermark,
+        checksums,
+        deleted,
+        minimums,
+        ends,
+        delay_levels,
+    })
 }
 
 /// The committed positions as they were found, and what to do where there are none.
@@ -456,6 +482,9 @@ fn write_conf(options: &BrokerOptions, looked: &Looked) -> Result<()> {
     set("mappedFileSizeConsumeQueue", looked.queue_file_size.to_string());
     set("maxHashSlotNum", looked.geometry.slots.to_string());
     set("maxIndexNum", looked.geometry.entries.to_string());
+    if let Some(levels) = &options.config.delay_levels {
+        set("messageDelayLevel", levels.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
     let host = options.host();
     set("brokerIP1", host.ip().to_string());
     set("listenPort", host.port().to_string());

@@ -184,7 +184,8 @@ impl Broker {
         let mut at = first;
         for (draft, code) in drafts {
             let place = appender.write(draft, &mut scratch.buffer, at, millis)?;
-            scratch.units.push(Unit { physical_offset: place, size: draft.size(), tags_code: *code });
+            let tags_code = topic.unit_code(*code, millis);
+            scratch.units.push(Unit { physical_offset: place, size: draft.size(), tags_code });
             at = at.plus(1);
         }
         let end = appender.end();

@@ -192,7 +192,7 @@ impl Rebuild<'_> {
         record: &Record<'_>,
         last: Option<Arc<ConsumeQueue>>,
     ) -> Result<Option<(Unit, Arc<ConsumeQueue>)>> {
-        let Some(unit) = unit_of(at, record) else { return Ok(None) };
+        let Some(unit) = unit_of(at, record, &self.parts.delay_levels) else { return Ok(None) };
         let belongs = |queue: &Arc<ConsumeQueue>| {
             queue.queue_id() == record.queue_id() && queue.topic().as_str().as_bytes() == record.topic_bytes()
         };

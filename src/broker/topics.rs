@@ -13,6 +13,8 @@ use crate::storage::{Disk, Source, load_config, save_config};
 use crate::sync::{Arrivals, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::types::TopicName;
 
+/// The topic in which delayed messages wait, level `n` in queue `n - 1`.
+pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// Where RocketMQ keeps the table inside the file.
 const TABLE: &str = "topicConfigTable";
 
@@ -36,13 +38,16 @@ pub(crate) struct TopicOfBroker {
     restored: AtomicBool,
     /// Whether the topic has been deleted: senders may still hold it.
     deleted: AtomicBool,
+    /// Whether its queue units say when a message is due, in place of the tag's code.
+    holds_due_times: bool,
 }
 
 impl TopicOfBroker {
     fn new(name: TopicName, config: TopicConfig) -> Self {
         let (slots, arrivals) = (RwLock::default(), RwLock::default());
         let (restored, deleted) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { name, config: RwLock::new(config), slots, arrivals, restored, deleted }
+        let holds_due_times = name.as_str() == SCHEDULE_TOPIC;
+        Self { name, config: RwLock::new(config), slots, arrivals, restored, deleted, holds_due_times }
     }
 
     /// Returns the name.
@@ -53,6 +58,13 @@ impl TopicOfBroker {
     /// Tells whether the topic has been deleted since it was looked up.
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Returns what the unit of a message says that is stored now: the code that was given, except for delayed
+    /// messages. What is given of these is their delay, and their unit says when they are due.
+    #[inline]
+    pub(crate) const fn unit_code(&self, given: i64, store_millis: i64) -> i64 {
+        if self.holds_due_times { store_millis.saturating_add(given) } else { given }
     }
 
     /// Tells whether the topic belongs into the file: RocketMQ 4.9 makes its own topics on demand and lists none that
@@ -179,6 +191,11 @@ impl TopicTable {
                 topic
             }
         }
+    }
+
+    /// Tells whether the file lags behind.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
     }
 
     /// Forgets a topic in memory.

@@ -3,6 +3,7 @@
 //! The cluster takes the place of RocketMQ's name service. Routes are made from the topics of the brokers when they
 //! are first asked for, and dropped when a topic changes, so nobody polls: a waiting consumer is woken.
 
+mod delays;
 mod groups;
 mod route;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod topics;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use delays::AllDelays;
 use groups::Groups;
 pub(crate) use groups::{GroupKind, GroupSeat};
 pub(crate) use route::{Route, RouteQueue};
@@ -43,18 +45,26 @@ pub(crate) struct Cluster {
     changes: Mutex<()>,
     arrivals: Mutex<HashMap<TopicName, Arc<Arrivals>>>,
     groups: Arc<Groups>,
+    delays: AllDelays,
     closed: AtomicBool,
 }
 
 impl Cluster {
-    /// Joins brokers that are open.
+    /// Joins brokers that are open, and has their delayed messages delivered. What is odd about those goes into
+    /// `warnings`, one list a broker, in the order of the names.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidConfig` where messages wait in a delay level that the store does not have; `Io`; `StoreFull`.
     pub(crate) fn new(
         mut brokers: Vec<Arc<Broker>>,
         config: Arc<StoreConfig>,
         clock: Arc<dyn Clock>,
-    ) -> Arc<Self> {
+        warnings: &mut Vec<Vec<String>>,
+    ) -> Result<Arc<Self>> {
         brokers.sort_by(|one, other| one.name().cmp(other.name()));
-        Arc::new(Self {
+        let delays = AllDelays::open(&brokers, &clock, warnings)?;
+        let cluster = Arc::new(Self {
             brokers,
             config,
             clock,
@@ -64,8 +74,11 @@ impl Cluster {
             changes: Mutex::default(),
             arrivals: Mutex::default(),
             groups: Arc::default(),
+            delays,
             closed: AtomicBool::new(false),
-        })
+        });
+        cluster.start_delays()?;
+        Ok(cluster)
     }
 
     /// Returns the brokers, by name.
@@ -125,7 +138,7 @@ impl Cluster {
 
     /// Says how well the store is: as well as its worst broker.
     pub(crate) fn health(&self) -> Health {
-        let mut troubles = Vec::new();
+        let mut troubles: Vec<String> = self.delays.troubles().collect();
         for broker in &self.brokers {
             match broker.health() {
                 Health::Ok => {}
@@ -141,12 +154,17 @@ impl Cluster {
     /// Closes every broker, and says what the first one that could not be closed cleanly said. Closing twice is no
     /// error.
     pub(crate) fn close(&self) -> Result<()> {
-        self.end(|broker| broker.close())
+        self.delays.stop();
+        let already = self.closed.load(Ordering::Acquire);
+        // Before the brokers write everything: what is delivered is flushed with the rest, and said to be.
+        let persisted = if already { Ok(()) } else { self.delays.persist() };
+        self.end(|broker| broker.close()).and(persisted)
     }
 
     /// Stops as the death of the process would.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn kill(&self) {
+        self.delays.stop();
         let _ = self.end(|broker| {
             broker.kill();
             Ok(())

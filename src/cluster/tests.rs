@@ -44,7 +44,7 @@ fn cluster(dir: &Path, names: &[&str], auto_create: AutoCreate) -> Arc<Cluster> 
         };
         Broker::open(options).unwrap()
     });
-    Cluster::new(brokers.collect(), config, clock)
+    Cluster::new(brokers.collect(), config, clock, &mut Vec::new()).unwrap()
 }
 
 fn shown(queues: &[RouteQueue]) -> Vec<String> {

@@ -1,15 +1,19 @@
 //! What can a user set, what is it when nobody sets it, and which values make no sense?
 
+mod delay;
 mod policy;
 mod retention;
+mod retry;
 mod sizes;
 mod topic;
 
 use std::time::Duration;
 
+pub(crate) use delay::{DELAY_LEVELS_MAX, DelayLevels};
 pub use policy::{AutoCreate, Background, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode};
 pub(crate) use retention::Unconsumed;
 pub use retention::{DiskRatios, Retention};
+pub use retry::RetryPolicy;
 pub use sizes::FileSizes;
 pub(crate) use topic::QUEUES_MAX;
 pub use topic::{Permission, TopicConfig};
@@ -54,6 +58,8 @@ pub(crate) struct StoreConfig {
     pub(crate) queue_maps_max: usize,
     /// When old data goes.
     pub(crate) retention: Retention,
+    /// The delays of the levels, as `messageDelayLevel` states them; `None`: what the folder says, else RocketMQ's.
+    pub(crate) delay_levels: Option<Box<str>>,
 }
 
 impl Default for StoreConfig {
@@ -73,6 +79,7 @@ impl Default for StoreConfig {
             free_space_min: None,
             queue_maps_max: 4_096,
             retention: Retention::new(),
+            delay_levels: None,
         }
     }
 }
@@ -94,6 +101,9 @@ impl StoreConfig {
         }
         if self.queue_maps_max < 16 {
             return Err(Error::config("queue_maps_max", "must be at least 16"));
+        }
+        if let Some(levels) = &self.delay_levels {
+            DelayLevels::parse(levels)?;
         }
         if let AutoCreate::Queues(count) = self.auto_create {
             TopicConfig::queues(count).check().map_err(|_| {

@@ -12,7 +12,7 @@ const TRANSIENT_PREFIX: &str = "__RMQ.TRANSIENT.";
 
 /// Names that mean something to a broker or a client of RocketMQ, in order: a value of the user's there would forge a
 /// delay, a transaction or another message's id.
-const RESERVED: [&str; 64] = [
+const RESERVED: [&str; 65] = [
     "1ST_POP_TIME",
     "ARRIVE_TIME",
     "BORN_TIMESTAMP",
@@ -76,6 +76,7 @@ const RESERVED: [&str; 64] = [
     "__BORNHOST",
     "__CRC32#",
     "__LITE_TOPIC",
+    "__POCKETMQ_FAILURE",
     "__SHARDINGKEY",
 ];
 /// The last of the reserved names, which has lower-case letters and so stands apart from the order.
@@ -96,6 +97,12 @@ pub(crate) fn check(message: &Message, body_len_max: u32) -> Result<()> {
     }
     if let Some(tag) = message.tag_text() {
         check_tag(tag)?;
+    }
+    if message.delay_level_number() < 0 {
+        return Err(Error::argument(
+            "delay_level",
+            "must not be negative: 0 is no delay, 1 to 18 are levels",
+        ));
     }
     check_separators("key", message.joined_keys())?;
     check_separators("order_key", message.order_key_text().unwrap_or_default())?;
@@ -159,6 +166,7 @@ fn check_property(name: &str, value: &str) -> Result<()> {
             "TAGS" => "use Message::tag",
             "WAIT" => "use Message::no_wait",
             "__SHARDINGKEY" => "use Message::order_key",
+            "DELAY" => "use Message::delay_level",
             _ => "choose another name",
         };
         return wrong(format!("{name:?} is one of RocketMQ's own: {cure}").into());

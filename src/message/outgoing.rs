@@ -27,6 +27,7 @@ pub struct Message {
     order_key: Cow<'static, str>,
     flag: i32,
     wait: bool,
+    delay_level: i32,
     properties: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
@@ -43,6 +44,7 @@ impl Message {
             order_key: Cow::Borrowed(""),
             flag: 0,
             wait: true,
+            delay_level: 0,
             properties: Vec::new(),
         }
     }
@@ -103,6 +105,35 @@ impl Message {
         self
     }
 
+    /// Lets the message be delivered later: level 1 is 1 s, 2 is 5 s, then 10 s, 30 s, 1 to 10 min by the minute (5 to
+    /// 14), 20 min, 30 min, 1 h and, level 18, 2 h, unless the store has other levels. A number above the last level
+    /// means the last. Default: 0, at once.
+    ///
+    /// Until then the message lies in `SCHEDULE_TOPIC_XXXX`, as in RocketMQ, and the offsets of its receipt are those
+    /// that it has there.
+    ///
+    /// ```
+    /// # fn main() -> pocketmq::Result<()> {
+    /// use pocketmq::Message;
+    /// use pocketmq::testing::TestStore;
+    /// use std::time::Duration;
+    ///
+    /// let store = TestStore::new();
+    /// store.producer("shop")?.send(Message::new("orders", "remind").delay_level(3))?;
+    /// let consumer = store.consumer("billing").subscribe("orders", "*").build()?;
+    /// store.advance(Duration::from_millis(9_999))?;
+    /// assert!(consumer.try_recv()?.is_none());
+    /// store.advance(Duration::from_millis(1))?;
+    /// assert_eq!(consumer.recv()?.body_str()?, "remind");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "setDelayTimeLevel")]
+    pub fn delay_level(mut self, level: i32) -> Self {
+        self.delay_level = level;
+        self
+    }
+
     /// Lets the send return without waiting for the flush, even where the store flushes synchronously.
     #[doc(alias = "setWaitStoreMsgOK")]
     pub fn no_wait(mut self) -> Self {
@@ -160,6 +191,12 @@ impl Message {
     #[must_use]
     pub const fn waits(&self) -> bool {
         self.wait
+    }
+
+    /// Returns the delay level; 0 where there is no delay.
+    #[must_use]
+    pub const fn delay_level_number(&self) -> i32 {
+        self.delay_level
     }
 
     /// Returns the keys as the property `KEYS` holds them.

@@ -173,6 +173,20 @@ macro_rules! message_accessors {
                 self.record().reconsume_times()
             }
 
+            /// Returns why the last attempt to consume the message failed: of a message in a retry or dead-letter
+            /// topic, where the consumer said why.
+            #[must_use]
+            pub fn failure_reason(&self) -> Option<&str> {
+                self.property($crate::message::properties::name::FAILURE)
+            }
+
+            /// Returns the topic to which the message was sent: of a message in a retry or dead-letter topic another
+            /// one than [`topic`](Self::topic).
+            #[must_use]
+            pub fn original_topic(&self) -> &str {
+                self.property($crate::message::properties::name::RETRY_TOPIC).unwrap_or_else(|| self.topic())
+            }
+
             /// Returns where the half message of a committed transaction lies; 0 for every other message.
             #[must_use]
             pub fn prepared_transaction_offset(&self) -> $crate::types::PhysicalOffset {

@@ -22,6 +22,12 @@ pub(crate) mod name {
     pub(crate) const SHARDING_KEY: &str = "__SHARDINGKEY";
     pub(crate) const CRC32: &str = "__CRC32#";
     pub(crate) const DELAY: &str = "DELAY";
+    pub(crate) const REAL_TOPIC: &str = "REAL_TOPIC";
+    pub(crate) const REAL_QUEUE_ID: &str = "REAL_QID";
+    pub(crate) const RETRY_TOPIC: &str = "RETRY_TOPIC";
+    pub(crate) const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+    /// Ours: why the last attempt to consume the message failed.
+    pub(crate) const FAILURE: &str = "__POCKETMQ_FAILURE";
 }
 
 /// The properties of a stored message, read in place.
@@ -93,6 +99,17 @@ pub(crate) fn append(encoded: &mut Vec<u8>, name: &str, value: &str) {
     encoded.push(VALUE_END);
 }
 
+/// Appends properties as they lie in a record, without those of the given names. What is no pair stays as it is.
+pub(crate) fn append_without(encoded: &mut Vec<u8>, from: Properties<'_>, names: &[&str]) {
+    for segment in from.encoded().split(|byte| *byte == VALUE_END).filter(|segment| !segment.is_empty()) {
+        let name = segment.split(|byte| *byte == NAME_END).next().unwrap_or_default();
+        if !names.iter().any(|left_out| left_out.as_bytes() == name) {
+            encoded.extend_from_slice(segment);
+            encoded.push(VALUE_END);
+        }
+    }
+}
+
 /// Splits the property `KEYS` into its keys: at blanks, empty ones dropped.
 pub(crate) fn split_keys(keys: &str) -> impl Iterator<Item = &str> {
     keys.split(' ').filter(|key| !key.is_empty())
@@ -120,6 +137,15 @@ mod tests {
         append(&mut encoded, "empty", "");
         append(&mut encoded, "TAGS", "TagA");
         assert_eq!(encoded, b"KEYS\x01K1\x02TAGS\x01TagA\x02");
+    }
+
+    #[test]
+    fn properties_are_copied_without_the_ones_that_are_not_wanted() {
+        let mut encoded = b"a\x01b\x02".to_vec();
+        let from =
+            Properties::new(b"__CRC32#\x015\x02KEYS\x01k\x02noise\x02__CRC32#\x010123456789\x02TAGS\x01t");
+        append_without(&mut encoded, from, &[name::CRC32, "KEY"]);
+        assert_eq!(encoded, b"a\x01b\x02KEYS\x01k\x02noise\x02TAGS\x01t\x02");
     }
 
     #[test]

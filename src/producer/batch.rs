@@ -81,6 +81,9 @@ impl Producer {
         }
         for message in &batch {
             self.check(message)?;
+            if message.delay_level_number() != 0 {
+                return wrong("has a message with a delay level: send that one alone");
+            }
             if message.topic() != first.topic() {
                 return wrong("has messages of several topics: send one batch a topic");
             }

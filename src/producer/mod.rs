@@ -21,7 +21,7 @@ pub use receipt::{Durability, SendReceipt, SendStatus};
 pub use selector::Selector;
 use selector::by_consistent_hash;
 
-use crate::broker::{PutMessage, WaitForFlush};
+use crate::broker::{Later, PutMessage, WaitForFlush};
 use crate::cluster::{Cluster, GroupKind, GroupSeat, Route, RouteQueue};
 use crate::error::{Error, Result};
 use crate::message::check::check;
@@ -174,7 +174,11 @@ impl Producer {
         let stored = with_buffer(|buffer| {
             message.append_properties(&id, buffer);
             let put = put_message(message, now, buffer);
-            to.broker.put(&to.topic, to.queue.queue_id(), &put, wait_of(message))
+            let (topic, queue_id, wait) = (&to.topic, to.queue.queue_id(), wait_of(message));
+            match u32::try_from(message.delay_level_number()) {
+                Ok(level @ 1..) => to.broker.put_delayed(topic, queue_id, &put, Later { level, wait }),
+                _ => to.broker.put(topic, queue_id, &put, wait),
+            }
         })?;
         let place = offset_id(to.broker.host(), stored.physical_offset);
         Ok(SendReceipt::new(stored, &to.queue, (id, place), message.joined_keys()))

@@ -163,6 +163,17 @@ impl StoreBuilder {
         self
     }
 
+    /// Sets the delays of the delay levels, from level 1 on, as RocketMQ's `messageDelayLevel` states them: numbers with
+    /// one of the units `s`, `m`, `h` and `d`, separated by blanks, at most 18. Default: what `broker.conf` in the folder
+    /// says, else RocketMQ's `1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h`. It is written into
+    /// `broker.conf`. Messages that wait already keep the time at which they are due; a level in which some wait cannot
+    /// be left out.
+    #[doc(alias = "messageDelayLevel")]
+    pub fn delay_levels(mut self, levels: &str) -> Self {
+        Arc::make_mut(&mut self.config).delay_levels = Some(levels.into());
+        self
+    }
+
     /// Puts the commit log into a folder of its own, on another disk perhaps. Where the store's folder is one
     /// broker's, this is its log folder; else each broker gets `<dir>/<broker>/commitlog`. Default: `commitlog` in the
     /// broker's folder. It is written into `broker.conf`, so a later opening finds it.

@@ -4,6 +4,7 @@
 //! the last handle that lets go of it closes everything.
 
 mod builder;
+mod dead_letters;
 mod folders;
 mod lookup;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use builder::StoreBuilder;
 use crossbeam_channel::{RecvTimeoutError, bounded};
+pub use dead_letters::{DeadLetters, Redriven};
 pub use lookup::KeyQuery;
 pub use view::BrokerView;
 
@@ -122,8 +124,21 @@ impl Store {
     fn open_with(builder: StoreBuilder, disk: Arc<dyn Disk>) -> Result<Self> {
         let all = folders::find(&builder, &disk)?;
         let brokers = open_all(all)?;
-        let recovery = brokers.iter().map(|broker| broker.recovery().clone()).collect();
-        let cluster = Cluster::new(brokers, Arc::clone(&builder.config), Arc::clone(&builder.clock));
+        let mut reports: Vec<_> = brokers.iter().map(|broker| broker.recovery().clone()).collect();
+        reports.sort_by(|one, other| one.broker.cmp(&other.broker));
+        let (opened, mut warnings) = (brokers.clone(), Vec::new());
+        let cluster =
+            Cluster::new(brokers, Arc::clone(&builder.config), Arc::clone(&builder.clock), &mut warnings)
+                .inspect_err(|_| {
+                    for broker in &opened {
+                        // The first error is the one to tell.
+                        let _ = broker.close();
+                    }
+                })?;
+        for (report, warnings) in reports.iter_mut().zip(warnings) {
+            report.warnings.extend(warnings);
+        }
+        let recovery = reports;
         Ok(Self { inner: Arc::new(Inner { dir: builder.dir, cluster, recovery }) })
     }
 
@@ -288,7 +303,9 @@ impl Store {
     /// Those of [`flush`](Self::flush), and `StoreFull` where no room can be had for the next messages: everything else
     /// that was due is done all the same.
     pub fn step(&self) -> Result<()> {
-        self.for_all(Broker::step)
+        self.cluster().check_open()?;
+        let delivered = self.cluster().deliver_delayed();
+        self.for_all(Broker::step).and(delivered)
     }
 
     /// Deletes now what may go by the store's [`Retention`](crate::Retention), and says what went and what was kept: one

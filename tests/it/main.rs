@@ -12,8 +12,10 @@
 )]
 
 mod consume;
+mod delay;
 mod golden;
 mod lookup;
 mod memory;
 mod model;
 mod own_fixture;
+mod retry;

@@ -1,0 +1,141 @@
+//! Who has delayed messages delivered, and where do failed ones go? Both need topics, which are on every broker alike.
+
+use std::sync::Arc;
+
+use super::Cluster;
+use crate::broker::{Broker, SCHEDULE_TOPIC, Stored};
+use crate::commitlog::MessageView;
+use crate::config::{Background, TopicConfig};
+use crate::delay::{Delays, Failed, SentBack, Worker, send_again, send_back};
+use crate::error::Result;
+use crate::sync::Mutex;
+use crate::types::{GroupName, TopicName};
+
+/// The deliverers of all brokers, in their order.
+#[derive(Debug, Default)]
+pub(super) struct AllDelays {
+    list: Vec<Arc<Delays>>,
+    workers: Mutex<Vec<Worker>>,
+}
+
+impl AllDelays {
+    /// Prepares the delivery of every broker that may be written to. What is odd goes into `warnings`, one list a
+    /// broker.
+    pub(super) fn open(
+        brokers: &[Arc<Broker>],
+        clock: &Arc<dyn crate::clock::Clock>,
+        warnings: &mut Vec<Vec<String>>,
+    ) -> Result<Self> {
+        let mut list = Vec::with_capacity(brokers.len());
+        for broker in brokers {
+            let mut odd = Vec::new();
+            if broker.check_writable().is_ok() {
+                list.push(Arc::new(Delays::open(broker, clock, &mut odd)?));
+            }
+            warnings.push(odd);
+        }
+        Ok(Self { list, workers: Mutex::default() })
+    }
+
+    /// Ends the threads, and where the store closes cleanly writes down how far they have come.
+    pub(super) fn stop(&self) {
+        self.workers.lock().drain(..).for_each(|worker| worker.stop());
+    }
+
+    pub(super) fn persist(&self) -> Result<()> {
+        let mut result = Ok(());
+        for delays in &self.list {
+            result = result.and(delays.persist());
+        }
+        result
+    }
+
+    pub(super) fn troubles(&self) -> impl Iterator<Item = String> {
+        self.list.iter().filter_map(|delays| delays.trouble())
+    }
+}
+
+impl Cluster {
+    /// Starts the threads that deliver delayed messages, unless the store is driven by hand.
+    pub(super) fn start_delays(self: &Arc<Self>) -> Result<()> {
+        if self.config.background == Background::Manual || self.delays.list.is_empty() {
+            return Ok(());
+        }
+        let arrivals = self.arrivals(&TopicName::new(SCHEDULE_TOPIC)?);
+        for broker in &self.brokers {
+            broker.tell_of_delayed(&arrivals);
+        }
+        for delays in &self.delays.list {
+            let cluster = Arc::downgrade(self);
+            let made = move |name: &TopicName| {
+                if let Some(cluster) = cluster.upgrade() {
+                    cluster.note_made(name);
+                }
+            };
+            let worker = Worker::start(delays, Arc::clone(&arrivals), Box::new(made))?;
+            self.delays.workers.lock().push(worker);
+        }
+        Ok(())
+    }
+
+    /// Delivers the delayed messages that are due: for a store that is driven by hand.
+    pub(crate) fn deliver_delayed(&self) -> Result<()> {
+        let mut result = Ok(());
+        for delays in &self.delays.list {
+            let (stepped, delivered) = delays.step();
+            stepped.made.iter().for_each(|name| self.note_made(name));
+            result = result.and(delivered);
+        }
+        result
+    }
+
+    fn note_made(&self, name: &TopicName) {
+        let _changing = self.changes.lock();
+        self.changed(name);
+    }
+
+    /// Stores the copy of a failed message that takes its place: in its group's retry topic, behind a delay level, or
+    /// among its dead letters. Acknowledge the original only when this has returned `Ok` (contract D14). Blocks as a
+    /// send does.
+    ///
+    /// # Errors
+    ///
+    /// Those of a send: keep the message then, and try it again later.
+    pub(crate) fn send_back(&self, failed: &Failed<'_>) -> Result<SentBack> {
+        self.check_open()?;
+        self.make_group_topic(&TopicName::retry_of(failed.group))?;
+        if failed.may_be_last() {
+            self.make_group_topic(&TopicName::dead_letters_of(failed.group))?;
+        }
+        send_back(failed)
+    }
+
+    /// Puts a dead letter into its group's retry topic, as a message that has not been tried yet.
+    pub(crate) fn redrive(
+        &self,
+        broker: &Broker,
+        group: &GroupName,
+        message: &MessageView,
+    ) -> Result<Stored> {
+        self.check_open()?;
+        self.make_group_topic(&TopicName::retry_of(group))?;
+        send_again(broker, group, message)
+    }
+
+    /// Makes the retry or dead-letter topic of a group, with one queue on every broker, where it is missing. Durable
+    /// on return.
+    pub(crate) fn make_group_topic(&self, name: &TopicName) -> Result<()> {
+        let missing = |broker: &&Arc<Broker>| broker.topic(name.as_str()).is_none();
+        if !self.brokers.iter().any(|broker| missing(&broker)) {
+            return Ok(());
+        }
+        let _changing = self.changes.lock();
+        let made = self
+            .brokers
+            .iter()
+            .filter(missing)
+            .try_for_each(|broker| broker.set_topic(name, TopicConfig::queues(1)).map(drop));
+        self.changed(name);
+        made
+    }
+}

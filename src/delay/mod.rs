@@ -1,0 +1,328 @@
+//! LATER: how is a delayed message delivered when its time has come?
+//!
+//! Each delay level is a queue of `SCHEDULE_TOPIC_XXXX` whose units say when their messages are due, in that order. One
+//! step looks at the head of each level, puts what is due into the topic and queue that it names, and moves on. How far
+//! each level has come is written down behind the delivery, so a crash in between repeats one (contract D13).
+//!
+//! *Now* is the time of day read at opening plus the monotonic time since, so that a clock that is set at run time makes
+//! nothing early. A message that was stored by a clock which ran otherwise waits its whole delay from when it was seen.
+
+mod progress;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use progress::Progress;
+pub use retry::SentBack;
+pub(crate) use retry::{Failed, NextAttempt, send_again, send_back};
+pub(crate) use worker::Worker;
+
+use crate::broker::{Broker, PutMessage, SCHEDULE_TOPIC, WaitForFlush};
+use crate::clock::Clock;
+use crate::commitlog::MessageView;
+use crate::error::{Error, Result};
+use crate::message::properties::{append_without, name};
+use crate::message::tags::tags_code;
+use crate::sync::Mutex;
+use crate::types::{PhysicalOffset, QueueOffset, TopicName};
+
+/// How far two clocks may be apart and still count as one, in milliseconds.
+const SKEW_MILLIS: i64 = 1_000;
+/// Runs of messages of another clock that are told apart in one level.
+const STRANGE_MAX: usize = 1_024;
+/// The topic of half messages, to which nothing is delivered: RocketMQ drops such a message too.
+const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
+
+/// Delivers the delayed messages of one broker.
+#[derive(Debug)]
+pub(crate) struct Delays {
+    broker: Arc<Broker>,
+    clock: Arc<dyn Clock>,
+    schedule: TopicName,
+    /// The time of day and the monotonic time at the opening.
+    opened: (i64, Duration),
+    levels: Mutex<Levels>,
+    progress: Progress,
+    trouble: Mutex<Option<String>>,
+}
+
+#[derive(Debug)]
+struct Levels {
+    list: Vec<Level>,
+    /// When progress was last written down for others, on the monotonic clock.
+    persisted: Duration,
+    moved: bool,
+}
+
+/// One level.
+#[derive(Debug)]
+struct Level {
+    /// From 1.
+    number: u32,
+    /// The first message that has not been delivered.
+    next: QueueOffset,
+    /// Everything before this has been looked at once.
+    seen: QueueOffset,
+    /// Runs of messages whose store time is not by our clock: where each ends, and when it was seen.
+    strange: VecDeque<Strange>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Strange {
+    end: QueueOffset,
+    seen_millis: i64,
+    clock: StrangeClock,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StrangeClock {
+    /// The store times lie in the future.
+    Ahead,
+    /// The time of day was set back, and the store times stand still.
+    Behind,
+}
+
+/// What a step did, and when the next one has something to do.
+#[derive(Debug, Default)]
+pub(crate) struct Stepped {
+    /// Messages that were delivered.
+    pub(crate) delivered: u64,
+    /// How long it is until the first message is due that waits; `None` where none does.
+    pub(crate) next_due: Option<Duration>,
+    /// Topics that had to be made.
+    pub(crate) made: Vec<TopicName>,
+}
+
+impl Stepped {
+    fn wait(&mut self, millis: i64) {
+        let wait = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        self.next_due = Some(self.next_due.map_or(wait, |other| other.min(wait)));
+    }
+}
+
+impl Delays {
+    /// Goes on where the broker, or RocketMQ before it, stopped. Says in `warnings` what was odd.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidConfig` where messages wait in a level that the table of levels does not have any more; `Io`, `StoreFull`.
+    pub(crate) fn open(
+        broker: &Arc<Broker>,
+        clock: &Arc<dyn Clock>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let schedule = TopicName::new(SCHEDULE_TOPIC)?;
+        let (progress, offsets) = Progress::open(broker, &schedule, warnings)?;
+        let numbers = 1..=broker.delay_levels().count();
+        let list = numbers.zip(offsets).map(|(number, next)| Level {
+            number,
+            next,
+            seen: next,
+            strange: VecDeque::new(),
+        });
+        let opened = (clock.wall_millis(), clock.monotonic());
+        let levels = Levels { list: list.collect(), persisted: opened.1, moved: false };
+        Ok(Self {
+            broker: Arc::clone(broker),
+            clock: Arc::clone(clock),
+            schedule,
+            opened,
+            levels: Mutex::new(levels),
+            progress,
+            trouble: Mutex::default(),
+        })
+    }
+
+    /// Returns the time by which messages are due.
+    fn now_millis(&self) -> i64 {
+        let (wall, monotonic) = self.opened;
+        let since = self.clock.monotonic().saturating_sub(monotonic);
+        wall.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Delivers everything that is due. A level whose message cannot be put stays where it is; the others go on.
+    ///
+    /// # Errors
+    ///
+    /// The first one of a put: the store is full, closed, or has failed. The message is tried again with the next step.
+    pub(crate) fn step(&self) -> (Stepped, Result<()>) {
+        let mut stepped = Stepped::default();
+        let mut levels = self.levels.lock();
+        let now = self.now_millis();
+        let mut result = Ok(());
+        for level in &mut levels.list {
+            let delivered = self.deliver_level(level, now, &mut stepped);
+            result = result.and(delivered);
+        }
+        if stepped.delivered > 0 {
+            levels.moved = true;
+            result = result.and(self.progress.note(offsets(&levels.list), self.broker.log_range().1));
+        }
+        let written = self.persist_if_due(&mut levels);
+        result = result.and(written);
+        *self.trouble.lock() = result.as_ref().err().map(|error| format!("delay: {error}"));
+        (stepped, result)
+    }
+
+    fn deliver_level(&self, level: &mut Level, now: i64, stepped: &mut Stepped) -> Result<()> {
+        let queue_id = level.number.saturating_sub(1);
+        let (min, max) = self.broker.queue_range(&self.schedule, queue_id).unwrap_or_default();
+        level.next = level.next.max(min);
+        self.look_at_clock(level, max, now)?;
+        while level.next < max {
+            let due = self.due(level, now)?;
+            if due > now {
+                stepped.wait(due.saturating_sub(now));
+                return Ok(());
+            }
+            self.deliver(queue_id, level.next, stepped)?;
+            level.next = level.next.plus(1);
+            stepped.delivered = stepped.delivered.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Notes which of the messages that have come since the last step were not stored by the time that we go by.
+    fn look_at_clock(&self, level: &mut Level, max: QueueOffset, now: i64) -> Result<()> {
+        if level.seen >= max {
+            return Ok(());
+        }
+        level.seen = max;
+        let last = QueueOffset::new(max.get().saturating_sub(1));
+        let queue_id = level.number.saturating_sub(1);
+        let stored = self.broker.message_in(&self.schedule, queue_id, last)?.map(|last| last.store_millis());
+        let clock = if stored.is_some_and(|millis| millis > now.saturating_add(SKEW_MILLIS)) {
+            StrangeClock::Ahead
+        } else if now.saturating_sub(self.clock.wall_millis()) > SKEW_MILLIS {
+            StrangeClock::Behind
+        } else {
+            return Ok(());
+        };
+        if level.strange.len() >= STRANGE_MAX {
+            // Its messages are taken for later ones: they wait longer, never shorter.
+            level.strange.pop_back();
+        }
+        level.strange.push_back(Strange { end: max, seen_millis: now, clock });
+        Ok(())
+    }
+
+    /// Returns when the next message of a level is due; a time that has passed where that cannot be said.
+    fn due(&self, level: &mut Level, now: i64) -> Result<i64> {
+        let queue_id = level.number.saturating_sub(1);
+        while level.strange.front().is_some_and(|strange| strange.end <= level.next) {
+            level.strange.pop_front();
+        }
+        let unit = self.broker.unit_in(&self.schedule, queue_id, level.next)?;
+        let stated = unit.filter(|unit| !unit.is_blank() && unit.tags_code > 0).map(|unit| unit.tags_code);
+        let strange = level.strange.front().copied();
+        if let (Some(due), None) = (stated, strange) {
+            return Ok(due);
+        }
+        let Some(message) = self.broker.message_in(&self.schedule, queue_id, level.next)? else {
+            return Ok(now);
+        };
+        let due = stated.or_else(|| self.broker.due_of(&message)).unwrap_or(now);
+        let Some(strange) = strange else { return Ok(due) };
+        let delay = due.saturating_sub(message.store_millis()).max(0);
+        let by_our_clock = strange.seen_millis.saturating_add(delay);
+        Ok(match strange.clock {
+            StrangeClock::Ahead => due.min(by_our_clock),
+            StrangeClock::Behind => due.max(by_our_clock),
+        })
+    }
+
+    /// Puts one message where it belongs. A message that is gone, or whose topic is, is passed over.
+    fn deliver(&self, queue_id: u32, at: QueueOffset, stepped: &mut Stepped) -> Result<()> {
+        let Some(message) = self.broker.message_in(&self.schedule, queue_id, at)? else { return Ok(()) };
+        let Some((name, wanted)) = target_of(&message) else { return Ok(()) };
+        if self.broker.is_deleted_with(&name, message.physical_offset()) {
+            return Ok(());
+        }
+        if self.broker.topic(name.as_str()).is_none() {
+            stepped.made.push(name.clone());
+        }
+        let topic = self.broker.topic_or_restore(&name, wanted);
+        let config = topic.config();
+        let exists = wanted < config.read_queues.max(config.write_queues);
+        let queue_id = if exists { wanted } else { wanted.checked_rem(config.write_queues).unwrap_or(0) };
+        let mut properties = Vec::with_capacity(message.properties().encoded().len());
+        // A stale checksum of the whole record would stand in the middle of a sound one (contract, point 9).
+        append_without(&mut properties, message.properties(), &[name::CRC32]);
+        let put = put_again(&message, &properties, message.reconsume_times());
+        match self.broker.put(&topic, queue_id, &put, WaitForFlush::No) {
+            // Deleted meanwhile, and everything in it.
+            Err(Error::TopicNotFound(_)) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    fn persist_if_due(&self, levels: &mut Levels) -> Result<()> {
+        let now = self.clock.monotonic();
+        let due = now.saturating_sub(levels.persisted) >= self.progress.interval();
+        if !levels.moved || !due {
+            return Ok(());
+        }
+        levels.persisted = now;
+        self.progress.save(&offsets(&levels.list))?;
+        levels.moved = false;
+        Ok(())
+    }
+
+    /// Writes down how far each level has come, for whoever opens the folder next. Durable on return.
+    pub(crate) fn persist(&self) -> Result<()> {
+        let mut levels = self.levels.lock();
+        if levels.moved {
+            self.progress.save(&offsets(&levels.list))?;
+            levels.moved = false;
+        }
+        Ok(())
+    }
+
+    /// Returns how long the shortest level lasts.
+    pub(crate) fn shortest(&self) -> Duration {
+        self.broker.delay_levels().shortest()
+    }
+
+    /// Tells whether something was delivered that is not written down for others yet.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.levels.lock().moved
+    }
+
+    /// Returns what kept the last step from delivering.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+}
+
+fn offsets(levels: &[Level]) -> Vec<QueueOffset> {
+    levels.iter().map(|level| level.next).collect()
+}
+
+/// Returns the topic and the queue that a delayed message is for.
+fn target_of(message: &MessageView) -> Option<(TopicName, u32)> {
+    let topic = TopicName::new(message.property(name::REAL_TOPIC)?).ok()?;
+    let queue_id = message.property(name::REAL_QUEUE_ID)?.parse().ok()?;
+    let open = !matches!(topic.as_str(), HALF_TOPIC | SCHEDULE_TOPIC);
+    (open && queue_id < crate::config::QUEUES_MAX).then_some((topic, queue_id))
+}
+
+/// Returns the message as it is to be stored once more, with other properties.
+fn put_again<'a>(message: &'a MessageView, properties: &'a [u8], reconsume_times: u32) -> PutMessage<'a> {
+    let record = message.record();
+    PutMessage {
+        flag: record.flag(),
+        sys_flag: record.sys_flag(),
+        born_millis: record.born_millis(),
+        born_host: record.born_host(),
+        reconsume_times,
+        prepared_transaction_offset: PhysicalOffset::ZERO,
+        body: message.raw_body(),
+        properties,
+        tags_code: tags_code(record.tag()),
+    }
+}
