@@ -131,6 +131,16 @@ impl Broker {
         save_config(self.disk.as_ref(), &path, &self.folder.own(), progress)
     }
 
+    /// Returns how far each delay level has been delivered, level 1 first.
+    pub(super) fn delivered_of_levels(&self) -> Vec<QueueOffset> {
+        self.levels_delivered.lock().clone()
+    }
+
+    /// Says how far each delay level has been delivered: what lies behind is not deleted as long as it waits.
+    pub(crate) fn set_delivered_of_levels(&self, offsets: &[QueueOffset]) {
+        offsets.clone_into(&mut self.levels_delivered.lock());
+    }
+
     /// Opens a small record of ours that survives the death of the process.
     pub(crate) fn open_slots(&self, name: &str, payload_len: usize) -> Result<TwoSlots> {
         let own = self.folder.own();

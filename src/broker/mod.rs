@@ -188,6 +188,8 @@ pub(crate) struct Broker {
     delay_levels: DelayLevels,
     /// Told when a message is delayed.
     delayed: Mutex<Option<Arc<Arrivals>>>,
+    /// How far each delay level has been delivered, level 1 first; nothing until somebody has looked.
+    levels_delivered: Mutex<Vec<QueueOffset>>,
     report: RecoveryReport,
     /// Records from here on were verified at opening, or written since.
     verified_from: PhysicalOffset,
@@ -238,6 +240,7 @@ impl Broker {
             retention: RetentionState::new(options.clock.as_ref()),
             delay_levels: parts.delay_levels,
             delayed: Mutex::default(),
+            levels_delivered: Mutex::default(),
             report: settled.report,
             verified_from: settled.verified_from,
             put_state: Mutex::new(PutState { appender: settled.appender }),

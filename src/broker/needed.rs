@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Broker;
 use super::deletions::Unread;
+use super::{Broker, SCHEDULE_TOPIC};
 use crate::consumequeue::ConsumeQueue;
 use crate::error::Result;
 use crate::types::{GroupName, PhysicalOffset, QueueOffset, TopicName};
+
+/// The name under which the delivery of delayed messages stands among the groups.
+const DELAY_GROUP: &str = "CID_RMQ_SYS_SCHEDULE";
 
 /// Where every registered group stands, by topic.
 #[derive(Debug)]
@@ -72,7 +75,19 @@ impl Broker {
             topic.groups.insert(key.group.clone());
             topic.positions.entry(key.queue_id).or_default().insert(key.group, position);
         }
+        self.add_delay_levels(&mut topics);
         Standings { topics }
+    }
+
+    /// Lets the delivery of delayed messages stand as a group does: what waits is needed.
+    fn add_delay_levels(&self, topics: &mut BTreeMap<TopicName, Topic>) {
+        let Some(schedule) = self.topic(SCHEDULE_TOPIC) else { return };
+        let Ok(group) = GroupName::stored(DELAY_GROUP) else { return };
+        let topic = topics.entry(schedule.name().clone()).or_default();
+        topic.groups.insert(group.clone());
+        for (queue_id, delivered) in (0_u32..).zip(self.delivered_of_levels()) {
+            topic.positions.entry(queue_id).or_default().insert(group.clone(), delivered);
+        }
     }
 
     /// Returns the first byte of the log that a registered group has not consumed, and which.

@@ -161,7 +161,7 @@ impl Delays {
         }
         if stepped.delivered > 0 {
             levels.moved = true;
-            result = result.and(self.progress.note(offsets(&levels.list), self.broker.log_range().1));
+            result = result.and(self.progress.note(&offsets(&levels.list), self.broker.log_range().1));
         }
         let written = self.persist_if_due(&mut levels);
         result = result.and(written);

@@ -82,7 +82,7 @@ impl Progress {
             }
         }
         let progress = Self { broker: Arc::clone(broker), slots, document: Mutex::new(document) };
-        progress.note(offsets.clone(), recovery.end)?;
+        progress.note(&offsets, recovery.end)?;
         Ok((progress, offsets))
     }
 
@@ -92,7 +92,8 @@ impl Progress {
     }
 
     /// Notes how far each level has come. It survives the death of the process.
-    pub(super) fn note(&self, offsets: Vec<QueueOffset>, end: PhysicalOffset) -> Result<()> {
+    pub(super) fn note(&self, offsets: &[QueueOffset], end: PhysicalOffset) -> Result<()> {
+        self.broker.set_delivered_of_levels(offsets);
         let mut payload = end.get().to_be_bytes().to_vec();
         payload.extend(offsets.iter().flat_map(|offset| offset.get().to_be_bytes()));
         payload.resize(PAYLOAD_LEN, 0);

@@ -325,6 +325,27 @@ fn a_message_for_a_queue_that_the_topic_has_no_more_comes_in_another_one() {
 }
 
 #[test]
+fn f65_what_waits_for_its_time_is_not_deleted_however_old_it_is() {
+    let sizes = pocketmq::FileSizes { commit_log: 65_536, ..pocketmq::FileSizes::default() };
+    let store = TestStore::builder(move |builder| {
+        builder.file_sizes(sizes).delay_levels("1s 200h").free_space_min(0)
+    });
+    send(&store, delayed("late", 2));
+    for _ in 0..40 {
+        send(&store, Message::new("orders", vec![0; 8_192]));
+    }
+    let first = store.brokers()[0].log_range().start;
+    for _ in 0..4 {
+        store.advance(seconds(49 * 3_600)).unwrap();
+        store.step().unwrap();
+    }
+    assert_eq!(store.brokers()[0].log_range().start, first, "a message waits in the first file");
+    store.advance(seconds(4 * 3_600)).unwrap();
+    let consumer = consumer(&store);
+    assert!(std::iter::from_fn(|| consumer.try_recv().unwrap()).any(|came| came.raw_body() == b"late"));
+}
+
+#[test]
 fn b12_another_table_of_levels_leaves_what_waits_its_time_and_its_level() {
     let store = TestStore::new();
     send(&store, delayed("slow", 3));
