@@ -128,7 +128,9 @@ impl Broker {
             let decided_here = unit.is_blank() || unit.tags_code < EXT_ADDRESS_BELOW;
             if decided_here || filter.may_accept_code(unit.tags_code) {
                 let message = self.believe(topic, queue_id, at, unit)?;
-                messages.extend(message.filter(|message| filter.accepts(message.record().tag())));
+                messages.extend(
+                    message.filter(|message| filter.accepts_properties(message.record().properties())),
+                );
             } else {
                 bytes = bytes.saturating_sub(u64::from(unit.size));
             }

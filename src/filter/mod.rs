@@ -1,15 +1,21 @@
 //! Which messages of a topic does a group want?
 
+mod sql;
 mod tag;
 
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::message::Properties;
+use crate::message::properties::name;
+use sql::Sql;
 use tag::Tags;
 
-/// What a consumer chooses from a topic: everything, or the messages that have one of some tags.
+/// What a consumer chooses from a topic: everything, the messages that have one of some tags, or those whose properties
+/// fit an SQL expression.
 ///
-/// Texts turn into filters: `*` or nothing is everything, `created || paid` is either of two tags.
+/// Texts turn into filters: `*` or nothing is everything, `created || paid` is either of two tags. An expression is made
+/// by [`Filter::sql`].
 ///
 /// ```
 /// use pocketmq::Filter;
@@ -28,6 +34,7 @@ pub struct Filter(Kind);
 enum Kind {
     All,
     Tags(Tags),
+    Sql(Sql),
 }
 
 impl Filter {
@@ -46,12 +53,52 @@ impl Filter {
         }
     }
 
-    /// Tells exactly whether a message with this tag, or with none, is wanted.
+    /// Reads an SQL92 expression over a message's properties, as RocketMQ does: `=`, `<>`, `<`, `<=`, `>`, `>=`,
+    /// `[NOT] BETWEEN … AND …`, `[NOT] IN ('…', …)`, `IS [NOT] NULL`, `[NOT] CONTAINS`, `STARTSWITH` and `ENDSWITH`,
+    /// joined by `AND`, `OR` and `NOT`, over numbers, texts between single quotes, `TRUE`, `FALSE` and the names of
+    /// properties, `TAGS` and `KEYS` among them. Words may be written in either case, names may not.
+    ///
+    /// A comparison with a property that is missing is neither true nor false (`NOT` leaves it so), and only a message
+    /// for which the expression is true is wanted. A property that is compared with a number is read as one; where it
+    /// is none, the message is not wanted, and that is no error.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` names the column and what is expected there; also for an expression of more than 64 KiB or
+    /// nested deeper than 64 levels.
+    ///
+    /// ```
+    /// use pocketmq::Filter;
+    ///
+    /// let filter = Filter::sql("price > 10 AND region IN ('eu', 'us')")?;
+    /// assert_eq!(filter.to_string(), "price > 10 AND region IN ('eu', 'us')");
+    /// let error = Filter::sql("price > 'ten'").unwrap_err();
+    /// assert!(error.to_string().contains("at column 9"));
+    /// # Ok::<(), pocketmq::Error>(())
+    /// ```
+    #[doc(alias = "bySql")]
+    #[doc(alias = "SQL92")]
+    pub fn sql(expression: &str) -> Result<Self> {
+        Sql::parse(expression).map(|sql| Self(Kind::Sql(sql)))
+    }
+
+    /// Tells exactly whether a message with this tag, or with none, and without other properties is wanted.
     #[must_use]
     pub fn accepts(&self, tag: Option<&str>) -> bool {
         match &self.0 {
             Kind::All => true,
             Kind::Tags(tags) => tag.is_some_and(|tag| tags.contain(tag)),
+            Kind::Sql(sql) => sql.accepts_tag(tag),
+        }
+    }
+
+    /// Tells exactly whether a message with these properties is wanted.
+    #[must_use]
+    pub fn accepts_properties(&self, properties: Properties<'_>) -> bool {
+        match &self.0 {
+            Kind::All => true,
+            Kind::Tags(_) => self.accepts(properties.get(name::TAGS)),
+            Kind::Sql(sql) => sql.accepts(properties),
         }
     }
 
@@ -59,7 +106,7 @@ impl Filter {
     /// may hold something else in place of it: what may be wanted has to be asked with [`accepts`](Self::accepts).
     pub(crate) fn may_accept_code(&self, code: i64) -> bool {
         match &self.0 {
-            Kind::All => true,
+            Kind::All | Kind::Sql(_) => true,
             Kind::Tags(tags) => tags.may_contain_code(code),
         }
     }
@@ -109,6 +156,7 @@ impl fmt::Display for Filter {
         match &self.0 {
             Kind::All => formatter.write_str("*"),
             Kind::Tags(tags) => tags.fmt(formatter),
+            Kind::Sql(sql) => sql.fmt(formatter),
         }
     }
 }

@@ -13,6 +13,7 @@
 
 mod consume;
 mod delay;
+mod filter;
 mod golden;
 mod lookup;
 mod memory;
