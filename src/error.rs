@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::types::NameError;
+use crate::types::{BrokerName, NameError};
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -71,6 +71,30 @@ pub struct Damage {
     pub position: u64,
     /// What is wrong there.
     pub what: Box<str>,
+}
+
+/// A message that several brokers were tried for, in vain.
+#[derive(Debug, thiserror::Error)]
+#[error("no broker has acknowledged the message, tried were {}; the last one: {last}", Names(brokers))]
+#[non_exhaustive]
+pub struct SendFailure {
+    /// The brokers, one an attempt.
+    pub brokers: Vec<BrokerName>,
+    /// What the last one failed with.
+    #[source]
+    pub last: Error,
+}
+
+struct Names<'a>(&'a [BrokerName]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, name) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { ", " };
+            write!(formatter, "{separator}{name}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Everything that a call of this crate can fail with.
@@ -169,6 +193,12 @@ pub enum Error {
     /// The folder or the message needs something that this build does not have.
     #[error("{0}")]
     Unsupported(Reason),
+    /// A hook of the producer's forbids the message: its name, and its reason.
+    #[error("the message is forbidden by hook {0}")]
+    Forbidden(Reason),
+    /// A message was tried to be sent to several brokers; none has acknowledged it.
+    #[error(transparent)]
+    SendFailed(Box<SendFailure>),
     /// The time is up.
     #[error("timed out")]
     Timeout,
@@ -180,6 +210,7 @@ impl Error {
     pub const fn outcome(&self) -> Outcome {
         match self {
             Self::FlushFailed { outcome, .. } => *outcome,
+            Self::SendFailed(failure) => failure.last.outcome(),
             _ => Outcome::NotStored,
         }
     }
@@ -187,7 +218,11 @@ impl Error {
     /// Tells whether the same call may succeed later without any change.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::StoreFull(_) | Self::StoreBusy(_) | Self::Timeout | Self::OffsetNotPersisted(_))
+        match self {
+            Self::StoreFull(_) | Self::StoreBusy(_) | Self::Timeout | Self::OffsetNotPersisted(_) => true,
+            Self::SendFailed(failure) => failure.last.is_retryable(),
+            _ => false,
+        }
     }
 
     pub(crate) fn argument(field: &'static str, reason: impl Into<Reason>) -> Self {

@@ -42,6 +42,10 @@ mod sync;
 pub mod testing;
 mod types;
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/practice.md")]
+mod practice {}
+
 pub use broker::{
     Deletions, Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress, RecoveryReport,
     RetentionReport, Unread,
@@ -54,9 +58,14 @@ pub use config::{
 };
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, StartFrom};
 pub use delay::SentBack;
-pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result};
+pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result, SendFailure};
 pub use filter::Filter;
-pub use message::{Message, MessageId, OwnedMessage, Properties};
-pub use producer::{Durability, Producer, Selector, SendReceipt, SendStatus};
+#[cfg(feature = "serde")]
+pub use message::Json;
+pub use message::{Codec, CodecError, CompressionType, Message, MessageId, OwnedMessage, Properties};
+pub use producer::{
+    CheckForbiddenHook, Durability, Producer, ProducerBuilder, Selector, SendBatches, SendContext,
+    SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, WhenBusy,
+};
 pub use store::{BrokerView, DeadLetters, KeyQuery, Redriven, Store, StoreBuilder};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

@@ -145,7 +145,7 @@ impl Broker {
     }
 
     /// Calls the flusher.
-    pub(super) fn kick_flush(&self) {
+    pub(crate) fn kick_flush(&self) {
         self.workers.call(&self.workers.flusher_called, |channels| &channels.flush);
     }
 

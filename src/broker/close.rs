@@ -90,6 +90,7 @@ impl Broker {
         self.wake_all();
         drop(self.lock.lock().take());
         drop(writing);
+        self.tell_flushed();
         result
     }
 
@@ -123,6 +124,7 @@ impl Broker {
         self.workers.stop();
         self.wake_all();
         drop(self.lock.lock().take());
+        self.tell_flushed();
     }
 
     /// Wakes everybody who waits for messages, so that they see that the store is closed.

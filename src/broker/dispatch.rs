@@ -96,11 +96,14 @@ impl Broker {
 
     /// Flushes the log and writes the queue units of what is on disk then. Returns up to where both hold.
     pub(super) fn flush_and_dispatch(&self) -> Result<PhysicalOffset> {
-        let flushed = self.flush_log()?;
-        if self.dispatched() < flushed {
-            self.dispatch_to(flushed)?;
-        }
-        Ok(flushed)
+        let result = self.flush_log().and_then(|flushed| {
+            if self.dispatched() < flushed {
+                self.dispatch_to(flushed)?;
+            }
+            Ok(flushed)
+        });
+        self.tell_flushed();
+        result
     }
 
     /// Writes the queue units of everything before `limit`. What keeps it from that is noted and tried again with the

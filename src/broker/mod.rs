@@ -29,6 +29,7 @@ mod retention;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod told;
 mod topics;
 mod trusted_time;
 
@@ -57,6 +58,7 @@ pub(crate) use read::PullRequest;
 pub use read::{PullResult, PullStatus};
 pub use report::{LastStop, LostRange, RecoveryProgress, RecoveryReport};
 use retention::RetentionState;
+use told::FlushCalls;
 use topics::TopicTable;
 pub(crate) use topics::{QueueSlot, SCHEDULE_TOPIC, TopicOfBroker};
 
@@ -200,6 +202,8 @@ pub(crate) struct Broker {
     index_cursor: Mutex<Cursor>,
     index_failed: AtomicBool,
     group_commit: GroupCommit,
+    /// Asynchronous senders that wait for a flush.
+    flush_calls: FlushCalls,
     /// The disk was close to full when somebody last looked.
     full: AtomicBool,
     closed: AtomicBool,
@@ -249,6 +253,7 @@ impl Broker {
             index_cursor: Mutex::new(Cursor::new(end)),
             index_failed: AtomicBool::new(false),
             group_commit: GroupCommit::default(),
+            flush_calls: FlushCalls::default(),
             full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             gone: Mutex::default(),

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use super::{Broker, QueueSlot, TopicOfBroker};
 use crate::commitlog::{Appender, FlushWait};
-use crate::config::{Background, FlushPolicy};
+use crate::config::FlushPolicy;
 use crate::consumequeue::Unit;
 use crate::error::{Error, Outcome, Result};
 use crate::message::draft::{Draft, DraftFields};
 use crate::message::sys_flag::SysFlag;
-use crate::sync::{Ordering, deadline_in};
+use crate::sync::Ordering;
 use crate::types::{PhysicalOffset, QueueOffset, to_usize};
 
 /// What the broker needs to know of a message that is to be stored.
@@ -37,6 +37,8 @@ pub(crate) struct PutMessage<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitForFlush {
     Yes,
+    /// Not in this call: the sender asks for it itself, see [`Broker::when_flushed`] and [`Broker::wait_for_flush`].
+    Later,
     No,
 }
 
@@ -45,6 +47,8 @@ pub(crate) enum WaitForFlush {
 pub(crate) struct Stored {
     pub(crate) queue_offset: QueueOffset,
     pub(crate) physical_offset: PhysicalOffset,
+    /// The byte behind the record, or behind the last one of a batch.
+    pub(crate) end: PhysicalOffset,
     pub(crate) flushed: FlushWait,
     /// Whether anybody waited for a flush at all.
     pub(crate) waited: bool,
@@ -117,6 +121,11 @@ impl Broker {
             Some(slot) => Ok(slot),
             None => Ok(topic.list_slot(queue_id, self.queues.get_or_create(topic.name(), queue_id)?)),
         }
+    }
+
+    /// Returns the bytes that a record, or all records of a batch, may have to fit a file of the log.
+    pub(crate) fn record_size_max(&self) -> u64 {
+        self.log.files().file_size().saturating_sub(crate::commitlog::BLANK_LEN)
     }
 
     /// Returns the bytes that a message takes in the log.
@@ -205,27 +214,19 @@ impl Broker {
     fn settle(&self, topic: &TopicOfBroker, appended: Appended, wait: WaitForFlush) -> Result<Stored> {
         let Appended { first, physical, end } = appended;
         let stored =
-            |flushed, waited| Stored { queue_offset: first, physical_offset: physical, flushed, waited };
+            |flushed, waited| Stored { queue_offset: first, physical_offset: physical, end, flushed, waited };
         if self.config.flush == FlushPolicy::Async {
             self.dispatch_or_note(end);
             topic.notify();
             return Ok(stored(FlushWait::Flushed, false));
         }
-        if wait == WaitForFlush::No {
-            self.kick_flush();
+        if wait != WaitForFlush::Yes {
+            if wait == WaitForFlush::No {
+                self.kick_flush();
+            }
             return Ok(stored(FlushWait::Flushed, false));
         }
-        let deadline = match self.config.background {
-            Background::Threads => deadline_in(self.config.sync_flush_timeout),
-            Background::Manual => None,
-        };
-        let flushed = self.group_commit.wait(
-            end,
-            deadline,
-            || self.dispatched(),
-            || self.flush_log().inspect(|flushed| self.dispatch_or_note(*flushed)),
-        )?;
-        Ok(stored(flushed, true))
+        Ok(stored(self.wait_for_flush(end, self.flush_deadline())?, true))
     }
 
     /// Refuses messages where the store is closed, has failed, or has no space.

@@ -4,6 +4,7 @@
 //! are first asked for, and dropped when a topic changes, so nobody polls: a waiting consumer is woken.
 
 mod delays;
+mod driven;
 mod groups;
 mod route;
 #[cfg(test)]
@@ -14,6 +15,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use delays::AllDelays;
+pub(crate) use driven::Driven;
+use driven::DrivenHandles;
 use groups::Groups;
 pub(crate) use groups::{GroupKind, GroupSeat};
 pub(crate) use route::{Route, RouteQueue};
@@ -46,6 +49,8 @@ pub(crate) struct Cluster {
     arrivals: Mutex<HashMap<TopicName, Arc<Arrivals>>>,
     groups: Arc<Groups>,
     delays: AllDelays,
+    /// Handles that do their work in `Store::step`.
+    driven: DrivenHandles,
     closed: AtomicBool,
 }
 
@@ -75,6 +80,7 @@ impl Cluster {
             arrivals: Mutex::default(),
             groups: Arc::default(),
             delays,
+            driven: DrivenHandles::default(),
             closed: AtomicBool::new(false),
         });
         cluster.start_delays()?;

@@ -88,6 +88,13 @@ impl Route {
         Err(Error::PermissionDenied { topic: self.topic.as_str().into(), denied: "read" })
     }
 
+    /// Tells whether there is more than one broker to send to.
+    pub(crate) fn has_several_brokers(&self) -> bool {
+        // Sorted by broker.
+        let ends = self.write.first().zip(self.write.last());
+        ends.is_some_and(|(first, last)| !Arc::ptr_eq(&first.broker, &last.broker))
+    }
+
     /// Returns the place of the next queue to send to: each in turn.
     pub(crate) fn next_turn(&self) -> usize {
         // Ordering: a number dispenser; nothing is published through it.

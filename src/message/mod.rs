@@ -4,6 +4,8 @@
 //! byte. Nothing here touches a file.
 
 pub(crate) mod check;
+pub(crate) mod codec;
+pub(crate) mod compress;
 mod crc;
 pub(crate) mod draft;
 pub(crate) mod ids;
@@ -15,6 +17,10 @@ pub(crate) mod record;
 pub(crate) mod sys_flag;
 pub(crate) mod tags;
 
+#[cfg(feature = "serde")]
+pub use codec::Json;
+pub use codec::{Codec, CodecError};
+pub use compress::CompressionType;
 pub use ids::MessageId;
 pub use outgoing::Message;
 pub use owned::OwnedMessage;

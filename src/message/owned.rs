@@ -105,6 +105,25 @@ macro_rules! message_accessors {
                 })
             }
 
+            /// Returns the value that the body stands for, as the codec reads it.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`body`](Self::body), and `InvalidArgument` with what the codec says.
+            pub fn decoded<T>(&self, codec: &impl $crate::message::Codec<T>) -> $crate::error::Result<T> {
+                $crate::message::codec::decoded(&self.body()?, codec)
+            }
+
+            /// Returns the value that the body stands for as JSON (feature `serde`).
+            ///
+            /// # Errors
+            ///
+            /// Those of [`body`](Self::body), and `InvalidArgument` where the body is no JSON of this type.
+            #[cfg(feature = "serde")]
+            pub fn json<T: serde::de::DeserializeOwned>(&self) -> $crate::error::Result<T> {
+                $crate::message::codec::from_json(&self.body()?)
+            }
+
             /// Returns the body as it is stored: still compressed, if its sender compressed it.
             #[must_use]
             pub fn raw_body(&self) -> &[u8] {

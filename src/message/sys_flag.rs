@@ -12,6 +12,7 @@
 //! | 8–10 | 0x700 | how the body is compressed |
 
 const COMPRESSED: u32 = 0x01;
+const COMPRESSION_TYPE: u32 = 0x700;
 const TRANSACTION: u32 = 0x0C;
 const TRANSACTION_PREPARED: u32 = 0x04;
 const TRANSACTION_COMMIT: u32 = 0x08;
@@ -81,6 +82,17 @@ impl SysFlag {
             2 => Compression::Zstd,
             other => Compression::Unknown(other),
         })
+    }
+
+    /// Returns the flag of a body that is compressed this way.
+    pub(crate) const fn with_compression(self, compression: Compression) -> Self {
+        let number = match compression {
+            Compression::Lz4 => 1,
+            Compression::Zstd => 2,
+            Compression::Zlib => 3,
+            Compression::Unknown(number) => number & 0x7,
+        };
+        Self(self.0 & !COMPRESSION_TYPE | COMPRESSED | number << 8)
     }
 
     /// Returns what the record is in a transaction.

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
-use super::{Ids, Producer, SendReceipt, check_topic, choose, entry, put_message, wait_of};
+use super::{Ids, Producer, SendMode, SendReceipt, check_topic, put_message, wait_of};
 use crate::broker::PutMessage;
 use crate::cluster::RouteQueue;
 use crate::error::{Error, Result};
@@ -13,6 +13,8 @@ use crate::types::{MessageQueue, to_u64};
 
 /// Bytes that RocketMQ's client spends on each message of a batch besides its body and properties.
 const FRAME_LEN: usize = 22;
+/// More than a record has besides its body, its topic and the texts of its properties: fields, ids, names, checksum.
+const RECORD_REST: u64 = 256;
 
 impl Producer {
     /// Sends messages of one topic as one: they get consecutive places in one queue. All are checked before anything
@@ -43,11 +45,18 @@ impl Producer {
         messages: impl IntoIterator<Item = M>,
     ) -> Result<SendReceipt> {
         let batch: Vec<M> = messages.into_iter().collect();
-        let (batch, first) = self.check_batch(&batch)?;
-        self.deliver(first.topic(), |route| {
-            let place = choose(route, first.order_key_text());
-            self.put_batch(entry(route, place)?, &batch)
-        })
+        self.send_batch_in(SendMode::Sync, &batch)
+    }
+
+    pub(super) fn send_batch_in<M: Borrow<Message>>(
+        &self,
+        mode: SendMode,
+        batch: &[M],
+    ) -> Result<SendReceipt> {
+        let (batch, first) = self.check_batch(batch)?;
+        self.check_room(mode, first)?;
+        let bound = (mode, first.order_key_text());
+        self.deliver(first.topic(), |route| self.spread(route, bound, |to| self.put_batch(to, mode, &batch)))
     }
 
     /// Sends messages as one to this queue, otherwise as [`send_batch`](Self::send_batch).
@@ -63,7 +72,7 @@ impl Producer {
         let batch: Vec<M> = messages.into_iter().collect();
         let (batch, first) = self.check_batch(&batch)?;
         check_topic(queue, first.topic())?;
-        self.deliver(first.topic(), |route| self.put_batch(route.write_queue(queue)?, &batch))
+        self.deliver(first.topic(), |route| self.put_batch(route.write_queue(queue)?, SendMode::Sync, &batch))
     }
 
     /// Checks everything about a batch that does not depend on where it goes, and returns its first message too.
@@ -84,22 +93,33 @@ impl Producer {
             if message.delay_level_number() != 0 {
                 return wrong("has a message with a delay level: send that one alone");
             }
+            if belong_together(first, message) {
+                continue;
+            }
             if message.topic() != first.topic() {
                 return wrong("has messages of several topics: send one batch a topic");
             }
             if message.waits() != first.waits() {
                 return wrong("has messages that wait for the flush and some that do not: choose one");
             }
-            if message.order_key_text() != first.order_key_text() {
-                return wrong(
-                    "has messages of several order keys, and goes to one queue: send one batch a key",
-                );
-            }
+            return wrong("has messages of several order keys, and goes to one queue: send one batch a key");
         }
         Ok((batch, first))
     }
 
-    fn put_batch(&self, to: &RouteQueue, batch: &[&Message]) -> Result<SendReceipt> {
+    /// Returns how long a batch may be, as [`batch_len`] counts it.
+    pub(super) fn batch_len_max(&self) -> u64 {
+        let cluster = &self.member.cluster;
+        let files = cluster.brokers().iter().map(|broker| broker.record_size_max());
+        files.chain([u64::from(cluster.config().message_size_max)]).min().unwrap_or(u64::MAX)
+    }
+
+    /// Puts a batch into a queue, with the producer's hooks around it.
+    fn put_batch(&self, to: &RouteQueue, mode: SendMode, batch: &[&Message]) -> Result<SendReceipt> {
+        self.with_hooks(to, (mode, batch), || self.put_all(to, mode, batch))
+    }
+
+    fn put_all(&self, to: &RouteQueue, mode: SendMode, batch: &[&Message]) -> Result<SendReceipt> {
         let cluster = &self.member.cluster;
         let now = cluster.clock().wall_millis();
         let (mut encoded, mut parts) = (Vec::new(), Vec::with_capacity(batch.len()));
@@ -121,7 +141,7 @@ impl Producer {
         let Some((first, (id, _))) = batch.first().zip(parts.first()) else {
             return Err(Error::argument("batch", "has no message"));
         };
-        let stored = to.broker.put_batch(&to.topic, to.queue.queue_id(), &puts, wait_of(first))?;
+        let stored = to.broker.put_batch(&to.topic, to.queue.queue_id(), &puts, wait_of(first, mode))?;
         let mut at = stored.physical_offset;
         let mut ids: Vec<Ids> = Vec::with_capacity(puts.len());
         for (size, (id, _)) in sizes.into_iter().zip(&parts) {
@@ -131,6 +151,27 @@ impl Producer {
         let place = offset_id(to.broker.host(), stored.physical_offset);
         Ok(SendReceipt::new(stored, &to.queue, (*id, place), first.joined_keys()).with_batch(ids))
     }
+}
+
+/// Tells whether two messages may be in one batch.
+pub(super) fn belong_together(first: &Message, other: &Message) -> bool {
+    [first, other].iter().all(|message| message.delay_level_number() == 0)
+        && other.topic() == first.topic()
+        && other.waits() == first.waits()
+        && other.order_key_text() == first.order_key_text()
+}
+
+/// Returns more bytes than a message takes in a batch, in RocketMQ's encoding and in the log.
+pub(super) fn batch_len(message: &Message) -> u64 {
+    let own = [
+        message.topic(),
+        message.joined_keys(),
+        message.tag_text().unwrap_or_default(),
+        message.order_key_text().unwrap_or_default(),
+    ];
+    let texts: usize = own.iter().map(|text| text.len()).sum();
+    let properties: usize = message.properties().map(|(name, value)| name.len() + value.len() + 2).sum();
+    to_u64(message.body().len().saturating_add(texts).saturating_add(properties)).saturating_add(RECORD_REST)
 }
 
 /// Refuses a batch that RocketMQ's encoding of it would make too large.

@@ -1,15 +1,24 @@
 //! How are messages sent? A producer checks them, chooses a queue, and puts them into its broker.
 //!
-//! A blocking send does everything in the caller's thread: a route that is known already, properties encoded once into
-//! a buffer of the thread, one put. Nothing is allocated on the way, unless the message has very long keys. Asynchronous
-//! and one-way sends, retries and time budgets have their place in [`Producer::deliver`], through which every message
-//! goes.
+//! Every send does everything in the caller's thread: a route that is known already, properties encoded once into a
+//! buffer of the thread, one put. Nothing is allocated on the way, unless the message has very long keys. What differs is
+//! what a sender waits for ([`SendMode`]): an asynchronous one is handed a ticket for the flush.
 
 mod batch;
+mod builder;
+mod callback;
+mod faults;
+mod hooks;
+mod in_flight;
+mod oneway;
 mod receipt;
+mod retry;
 mod selector;
+mod send_async;
+mod split;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 use std::borrow::Borrow;
 use std::cell::RefCell;
@@ -17,14 +26,26 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+pub use builder::ProducerBuilder;
+use builder::Settings;
+use callback::Callbacks;
+use faults::Faults;
+pub use faults::SlowBrokers;
+pub use hooks::{CheckForbiddenHook, SendContext, SendMessageHook, SendMode};
+use in_flight::Unflushed;
+pub use in_flight::WhenBusy;
 pub use receipt::{Durability, SendReceipt, SendStatus};
 pub use selector::Selector;
 use selector::by_consistent_hash;
+pub use split::SendBatches;
+pub use ticket::SendTicket;
 
 use crate::broker::{Later, PutMessage, WaitForFlush};
-use crate::cluster::{Cluster, GroupKind, GroupSeat, Route, RouteQueue};
+use crate::cluster::{Cluster, GroupSeat, Route, RouteQueue};
+use crate::config::FlushPolicy;
 use crate::error::{Error, Result};
 use crate::message::check::check;
+use crate::message::compress::Packed;
 use crate::message::ids::offset_id;
 use crate::message::sys_flag::SysFlag;
 use crate::message::tags::tags_code;
@@ -68,9 +89,23 @@ pub struct Producer {
     member: Arc<Member>,
 }
 
+/// What all clones of a producer share.
 struct Member {
     cluster: Arc<Cluster>,
     seat: GroupSeat,
+    settings: Settings,
+    unflushed: Unflushed,
+    callbacks: Callbacks,
+    /// Brokers that were slow or failed, where the producer cares.
+    faults: Faults,
+}
+
+/// One message on its way.
+struct Outgoing<'a> {
+    message: &'a Message,
+    /// The body in a smaller form, where it has one.
+    packed: Option<Packed>,
+    mode: SendMode,
 }
 
 impl fmt::Debug for Producer {
@@ -80,12 +115,6 @@ impl fmt::Debug for Producer {
 }
 
 impl Producer {
-    /// Joins a group.
-    pub(crate) fn join(cluster: &Arc<Cluster>, group: &GroupName) -> Result<Self> {
-        let seat = cluster.join_group(group, GroupKind::Producer)?;
-        Ok(Self { member: Arc::new(Member { cluster: Arc::clone(cluster), seat }) })
-    }
-
     /// Returns the group.
     #[must_use]
     pub fn group(&self) -> &GroupName {
@@ -101,12 +130,7 @@ impl Producer {
     /// does not exist and is not made; `PermissionDenied`; `StoreFull` until there is space again; `Closed`. None of
     /// these has stored anything. `FlushFailed`: what was stored, its [`outcome`](Error::outcome) says; `Io`.
     pub fn send(&self, message: impl Borrow<Message>) -> Result<SendReceipt> {
-        let message = message.borrow();
-        self.check(message)?;
-        self.deliver(message.topic(), |route| {
-            let place = choose(route, message.order_key_text());
-            self.put(entry(route, place)?, message)
-        })
+        self.send_in(SendMode::Sync, message.borrow())
     }
 
     /// Sends a message to this queue.
@@ -116,10 +140,7 @@ impl Producer {
     /// Those of [`send`](Self::send), and `InvalidArgument` where the queue is not one of the message's topic to
     /// which messages can be sent.
     pub fn send_to(&self, queue: &MessageQueue, message: impl Borrow<Message>) -> Result<SendReceipt> {
-        let message = message.borrow();
-        self.check(message)?;
-        check_topic(queue, message.topic())?;
-        self.deliver(message.topic(), |route| self.put(route.write_queue(queue)?, message))
+        self.send_to_in(SendMode::Sync, queue, message.borrow())
     }
 
     /// Sends a message to the queue that `select` chooses: it is given all queues of the topic to which messages can
@@ -137,19 +158,56 @@ impl Producer {
         message: impl Borrow<Message>,
         select: impl Fn(&[MessageQueue], &Message) -> Option<usize>,
     ) -> Result<SendReceipt> {
-        let message = message.borrow();
-        self.check(message)?;
+        self.send_with_in(SendMode::Sync, message.borrow(), select)
+    }
+
+    fn send_in(&self, mode: SendMode, message: &Message) -> Result<SendReceipt> {
+        let out = self.prepare(mode, message)?;
+        let bound = (mode, message.order_key_text());
+        self.deliver(message.topic(), |route| self.spread(route, bound, |to| self.attempt(to, &out)))
+    }
+
+    fn send_to_in(&self, mode: SendMode, queue: &MessageQueue, message: &Message) -> Result<SendReceipt> {
+        let out = self.prepare(mode, message)?;
+        check_topic(queue, message.topic())?;
+        self.deliver(message.topic(), |route| self.attempt(route.write_queue(queue)?, &out))
+    }
+
+    fn send_with_in(
+        &self,
+        mode: SendMode,
+        message: &Message,
+        select: impl Fn(&[MessageQueue], &Message) -> Option<usize>,
+    ) -> Result<SendReceipt> {
+        let out = self.prepare(mode, message)?;
         self.deliver(message.topic(), |route| {
             let place = select(&route.write_names, message)
                 .ok_or_else(|| Error::argument("selector", "it returned None instead of a queue"))?;
-            self.put(entry(route, place)?, message)
+            self.attempt(entry(route, place)?, &out)
         })
+    }
+
+    /// Checks a message, and does what is done once however many attempts it takes.
+    fn prepare<'a>(&self, mode: SendMode, message: &'a Message) -> Result<Outgoing<'a>> {
+        self.check(message)?;
+        self.check_room(mode, message)?;
+        let packed = self.member.settings.compress.pack(message.body())?;
+        Ok(Outgoing { message, packed, mode })
     }
 
     /// Refuses a message that may not be sent, and every message where the store is closed.
     fn check(&self, message: &Message) -> Result<()> {
         self.member.cluster.check_open()?;
         check(message, self.member.cluster.config().message_size_max)
+    }
+
+    /// Refuses an asynchronous message, or has it wait, where too many are unflushed.
+    fn check_room(&self, mode: SendMode, message: &Message) -> Result<()> {
+        let Member { cluster, settings, unflushed, .. } = &*self.member;
+        if mode != SendMode::Async || !message.waits() || cluster.config().flush != FlushPolicy::Sync {
+            return Ok(());
+        }
+        unflushed.make_room(&settings.limit())
     }
 
     /// Looks the topic up and lets `put` use the route; once more where the topic was deleted in between.
@@ -167,14 +225,35 @@ impl Producer {
         }
     }
 
-    fn put(&self, to: &RouteQueue, message: &Message) -> Result<SendReceipt> {
-        let cluster = &self.member.cluster;
+    /// Puts a message into a queue, with the producer's hooks around it.
+    fn attempt(&self, to: &RouteQueue, out: &Outgoing<'_>) -> Result<SendReceipt> {
+        self.with_hooks(to, (out.mode, &[out.message]), || self.put(to, out))
+    }
+
+    fn with_hooks(
+        &self,
+        to: &RouteQueue,
+        (mode, messages): (SendMode, &[&Message]),
+        put: impl FnOnce() -> Result<SendReceipt>,
+    ) -> Result<SendReceipt> {
+        let hooks = &self.member.settings.hooks;
+        if hooks.is_empty() {
+            return put();
+        }
+        hooks.around(&SendContext { group: self.group(), messages, queue: &to.queue, mode }, put)
+    }
+
+    fn put(&self, to: &RouteQueue, out: &Outgoing<'_>) -> Result<SendReceipt> {
+        let (cluster, message) = (&self.member.cluster, out.message);
         let now = cluster.clock().wall_millis();
         let id = cluster.next_id(now);
         let stored = with_buffer(|buffer| {
             message.append_properties(&id, buffer);
-            let put = put_message(message, now, buffer);
-            let (topic, queue_id, wait) = (&to.topic, to.queue.queue_id(), wait_of(message));
+            let mut put = put_message(message, now, buffer);
+            if let Some(packed) = &out.packed {
+                (put.body, put.sys_flag) = (&packed.body, packed.sys_flag);
+            }
+            let (topic, queue_id, wait) = (&to.topic, to.queue.queue_id(), wait_of(message, out.mode));
             match u32::try_from(message.delay_level_number()) {
                 Ok(level @ 1..) => to.broker.put_delayed(topic, queue_id, &put, Later { level, wait }),
                 _ => to.broker.put(topic, queue_id, &put, wait),
@@ -224,8 +303,12 @@ fn put_message<'a>(message: &'a Message, now_millis: i64, properties: &'a [u8]) 
     }
 }
 
-const fn wait_of(message: &Message) -> WaitForFlush {
-    if message.waits() { WaitForFlush::Yes } else { WaitForFlush::No }
+const fn wait_of(message: &Message, mode: SendMode) -> WaitForFlush {
+    match mode {
+        SendMode::Sync if message.waits() => WaitForFlush::Yes,
+        SendMode::Async if message.waits() => WaitForFlush::Later,
+        SendMode::Sync | SendMode::Async | SendMode::OneWay => WaitForFlush::No,
+    }
 }
 
 /// Lends the thread's buffer, empty. A send from within a send, by way of a clock of the user's, gets one of its own.

@@ -54,6 +54,8 @@ pub struct SendReceipt {
     queue: MessageQueue,
     queue_offset: QueueOffset,
     physical_offset: PhysicalOffset,
+    /// The byte behind the record, or behind the last one of a batch.
+    end: PhysicalOffset,
     key: Key,
     batch: Box<[(MessageId, MessageId)]>,
 }
@@ -65,11 +67,7 @@ impl SendReceipt {
         (message_id, offset_id): (MessageId, MessageId),
         key: &str,
     ) -> Self {
-        let (status, durability) = match (stored.flushed, stored.waited) {
-            (FlushWait::TimedOut, _) => (SendStatus::FlushDiskTimeout, Durability::Stored),
-            (FlushWait::Flushed, true) => (SendStatus::SendOk, Durability::Flushed),
-            (FlushWait::Flushed, false) => (SendStatus::SendOk, Durability::Stored),
-        };
+        let (status, durability) = outcome(stored.flushed, stored.waited);
         Self {
             status,
             durability,
@@ -78,9 +76,21 @@ impl SendReceipt {
             queue: queue.clone(),
             queue_offset: stored.queue_offset,
             physical_offset: stored.physical_offset,
+            end: stored.end,
             key: Key::new(key),
             batch: Box::default(),
         }
+    }
+
+    /// Returns the receipt after a wait for the flush.
+    pub(super) fn settled(self, flushed: FlushWait) -> Self {
+        let (status, durability) = outcome(flushed, true);
+        Self { status, durability, ..self }
+    }
+
+    /// Returns the byte behind everything that was stored.
+    pub(super) const fn end(&self) -> PhysicalOffset {
+        self.end
     }
 
     pub(super) fn with_batch(self, batch: Vec<(MessageId, MessageId)>) -> Self {
@@ -175,6 +185,14 @@ impl fmt::Debug for SendReceipt {
     }
 }
 
+const fn outcome(flushed: FlushWait, waited: bool) -> (SendStatus, Durability) {
+    match (flushed, waited) {
+        (FlushWait::TimedOut, _) => (SendStatus::FlushDiskTimeout, Durability::Stored),
+        (FlushWait::Flushed, true) => (SendStatus::SendOk, Durability::Flushed),
+        (FlushWait::Flushed, false) => (SendStatus::SendOk, Durability::Stored),
+    }
+}
+
 /// The keys of a message, without an allocation where they are short.
 #[derive(Clone)]
 enum Key {
@@ -214,6 +232,7 @@ mod tests {
         let stored = Stored {
             queue_offset: QueueOffset::new(7),
             physical_offset: PhysicalOffset::new(124),
+            end: PhysicalOffset::new(300),
             flushed,
             waited,
         };

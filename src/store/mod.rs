@@ -27,7 +27,7 @@ use crate::cluster::Cluster;
 use crate::config::{Background, TopicConfig};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{Error, Result};
-use crate::producer::Producer;
+use crate::producer::{Producer, ProducerBuilder};
 use crate::storage::Disk;
 use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName};
 
@@ -121,7 +121,7 @@ impl Store {
         StoreBuilder::new(dir.into())
     }
 
-    fn open_with(builder: StoreBuilder, disk: Arc<dyn Disk>) -> Result<Self> {
+    pub(crate) fn open_with(builder: StoreBuilder, disk: Arc<dyn Disk>) -> Result<Self> {
         let all = folders::find(&builder, &disk)?;
         let brokers = open_all(all)?;
         let mut reports: Vec<_> = brokers.iter().map(|broker| broker.recovery().clone()).collect();
@@ -159,7 +159,13 @@ impl Store {
     /// `InvalidArgument` for a text that is no group's name, and `Closed`.
     #[doc(alias = "DefaultMQProducer")]
     pub fn producer(&self, group: impl AsRef<str>) -> Result<Producer> {
-        Producer::join(self.cluster(), &GroupName::new(group.as_ref())?)
+        self.producer_builder(group).build()
+    }
+
+    /// Starts to say how a producer of a group sends: its retries, time, compression, limits and hooks. What
+    /// [`producer`](Self::producer) makes has the defaults of all of them.
+    pub fn producer_builder(&self, group: impl AsRef<str>) -> ProducerBuilder {
+        ProducerBuilder::new(Arc::clone(self.cluster()), group.as_ref())
     }
 
     /// Starts to say what a consumer of a group wants. One consumer may belong to a group; share it between threads.
@@ -303,9 +309,13 @@ impl Store {
     /// Those of [`flush`](Self::flush), and `StoreFull` where no room can be had for the next messages: everything else
     /// that was due is done all the same.
     pub fn step(&self) -> Result<()> {
-        self.cluster().check_open()?;
-        let delivered = self.cluster().deliver_delayed();
-        self.for_all(Broker::step).and(delivered)
+        let worked = self.cluster().check_open().and_then(|()| {
+            let delivered = self.cluster().deliver_delayed();
+            self.for_all(Broker::step).and(delivered)
+        });
+        // Callbacks are owed also once the store is closed.
+        self.cluster().step_handles();
+        worked
     }
 
     /// Deletes now what may go by the store's [`Retention`](crate::Retention), and says what went and what was kept: one

@@ -1,10 +1,17 @@
 //! Does a producer store what it was given, where it was told to, or nothing at all?
 
+mod asynchronous;
+#[cfg(feature = "async")]
+mod futures;
+mod retries;
+mod settings;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use super::*;
 use crate::config::{AutoCreate, FlushPolicy, Permission, TopicConfig};
-use crate::store::Store;
+use crate::store::{Store, StoreBuilder};
 use crate::testing::TestStore;
 use crate::types::{BrokerName, QueueOffset, TopicName};
 

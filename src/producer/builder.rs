@@ -1,0 +1,208 @@
+//! What can be set about a producer?
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::faults::{Faults, SlowBrokers};
+use super::hooks::{CheckForbiddenHook, Hooks, SendMessageHook};
+use super::in_flight::{Limit, WhenBusy};
+use super::{Member, Producer};
+use crate::cluster::{Cluster, GroupKind};
+use crate::error::{Error, Result};
+use crate::message::CompressionType;
+use crate::message::compress::Compress;
+use crate::types::GroupName;
+
+/// The most that may be set to be in flight: the channel of callbacks has memory for so many from the start.
+const IN_FLIGHT_MAX: usize = 65_535;
+/// The most retries that may be set.
+const RETRIES_MAX: u32 = 16;
+
+/// The settings of a producer.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) timeout: Duration,
+    pub(super) retries: u32,
+    pub(super) compress: Compress,
+    pub(super) in_flight_max: usize,
+    pub(super) when_busy: WhenBusy,
+    pub(super) slow_brokers: SlowBrokers,
+    pub(super) hooks: Hooks,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(3),
+            retries: 2,
+            compress: Compress::default(),
+            in_flight_max: 1_024,
+            when_busy: WhenBusy::Refuse,
+            slow_brokers: SlowBrokers::Use,
+            hooks: Hooks::default(),
+        }
+    }
+}
+
+impl Settings {
+    pub(super) const fn limit(&self) -> Limit {
+        Limit { count_max: self.in_flight_max, when_busy: self.when_busy, timeout: self.timeout }
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(Duration::from_millis(1)..=Duration::from_secs(3_600)).contains(&self.timeout) {
+            return Err(Error::config("send_timeout", "must be between 1 ms and 1 h"));
+        }
+        if self.retries > RETRIES_MAX {
+            return Err(Error::config("retries", format!("must be 0 to {RETRIES_MAX}")));
+        }
+        if !(1..=IN_FLIGHT_MAX).contains(&self.in_flight_max) {
+            return Err(Error::config("in_flight_max", format!("must be 1 to {IN_FLIGHT_MAX}")));
+        }
+        self.compress.check()
+    }
+}
+
+/// The settings of a producer that is to be made: [`Store::producer_builder`](crate::Store::producer_builder) makes one.
+///
+/// Setters take any value; [`build`](Self::build) checks them all and names the one that is wrong.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use pocketmq::{Message, Store, WhenBusy};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let store = Store::builder(dir.path()).brokers(["broker-a", "broker-b"]).open()?;
+/// let producer = store
+///     .producer_builder("shop")
+///     .retries(1)
+///     .send_timeout(Duration::from_secs(1))
+///     .in_flight_max(4_096)
+///     .when_busy(WhenBusy::Wait)
+///     .build()?;
+/// producer.send(Message::new("orders", "hello"))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it is built"]
+#[doc(alias = "DefaultMQProducer")]
+pub struct ProducerBuilder {
+    cluster: Arc<Cluster>,
+    group: String,
+    settings: Settings,
+}
+
+impl fmt::Debug for ProducerBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ProducerBuilder")
+            .field("group", &self.group)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(cluster: Arc<Cluster>, group: &str) -> Self {
+        Self { cluster, group: group.to_owned(), settings: Settings::default() }
+    }
+
+    /// Sets the time that all attempts of one send have together: when it is over no further one is made. It also limits
+    /// how long an asynchronous send waits for room ([`WhenBusy::Wait`]). Default 3 s; 1 ms to 1 h. The wait for a flush has
+    /// a limit of its own, `sync_flush_timeout`.
+    #[doc(alias = "sendMsgTimeout")]
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// Sets how many other brokers are tried where one cannot take a message. Default 2, so three attempts; 0 to 16. Only
+    /// messages without an order key whose queue the producer chooses go elsewhere, and only if it is certain that they
+    /// were not stored.
+    #[doc(alias = "retryTimesWhenSendFailed")]
+    #[doc(alias = "retryTimesWhenSendAsyncFailed")]
+    pub fn retries(mut self, count: u32) -> Self {
+        self.settings.retries = count;
+        self
+    }
+
+    /// Sets how large bodies are compressed. Default: not at all, because a body that is not compressed is read without a
+    /// copy (RocketMQ compresses with zlib unless told otherwise). Messages of a batch are never compressed.
+    #[doc(alias = "compressType")]
+    pub fn compression(mut self, kind: CompressionType) -> Self {
+        self.settings.compress.kind = Some(kind);
+        self
+    }
+
+    /// Sets from how many bytes on a body is compressed. Default 4,096. One that does not get shorter stays as it is.
+    #[doc(alias = "compressMsgBodyOverHowmuch")]
+    pub fn compress_over(mut self, bytes: usize) -> Self {
+        self.settings.compress.over = bytes;
+        self
+    }
+
+    /// Sets how hard zlib tries, 0 (not at all) to 9 (smallest). Default 5, as in RocketMQ. LZ4 and Zstandard have one level.
+    #[doc(alias = "compressLevel")]
+    pub fn compress_level(mut self, level: u32) -> Self {
+        self.settings.compress.level = level;
+        self
+    }
+
+    /// Sets how many asynchronous sends may be in flight: stored and not flushed yet, and as many with a callback that has not
+    /// run. Default 1,024; 1 to 65,535. More of them share a flush; each costs some hundred bytes while it lasts.
+    #[doc(alias = "backPressureForAsyncSendNum")]
+    pub fn in_flight_max(mut self, count: usize) -> Self {
+        self.settings.in_flight_max = count;
+        self
+    }
+
+    /// Sets what an asynchronous send does when as many as may be are in flight. Default: [`WhenBusy::Refuse`].
+    #[doc(alias = "enableBackpressureForAsyncMode")]
+    pub fn when_busy(mut self, choice: WhenBusy) -> Self {
+        self.settings.when_busy = choice;
+        self
+    }
+
+    /// Sets what is done about brokers that were slow or failed. Default: [`SlowBrokers::Use`].
+    #[doc(alias = "sendLatencyFaultEnable")]
+    pub fn slow_brokers(mut self, choice: SlowBrokers) -> Self {
+        self.settings.slow_brokers = choice;
+        self
+    }
+
+    /// Adds a hook that sees every message, behind those that were added before.
+    #[doc(alias = "registerSendMessageHook")]
+    pub fn send_hook(mut self, hook: impl SendMessageHook + 'static) -> Self {
+        self.settings.hooks.send.push(Arc::new(hook));
+        self
+    }
+
+    /// Adds a hook that may forbid a message, behind those that were added before.
+    #[doc(alias = "registerCheckForbiddenHook")]
+    pub fn forbidden_hook(mut self, hook: impl CheckForbiddenHook + 'static) -> Self {
+        self.settings.hooks.forbidden.push(Arc::new(hook));
+        self
+    }
+
+    /// Makes the producer, a member of its group. Any number of producers may belong to one group.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidConfig` names the setting that is wrong, or the feature that this build lacks; `InvalidArgument` for a text
+    /// that is no group's name; `Closed`.
+    pub fn build(self) -> Result<Producer> {
+        self.settings.check()?;
+        let seat = self.cluster.join_group(&GroupName::new(&self.group)?, GroupKind::Producer)?;
+        let member = Member {
+            cluster: self.cluster,
+            seat,
+            settings: self.settings,
+            unflushed: super::in_flight::Unflushed::default(),
+            callbacks: super::callback::Callbacks::default(),
+            faults: Faults::default(),
+        };
+        Ok(Producer { member: Arc::new(member) })
+    }
+}

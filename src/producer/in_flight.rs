@@ -1,0 +1,133 @@
+//! How many asynchronous sends may be under way, and what happens to one more?
+//!
+//! Two things are counted, each up to the same bound: messages that are stored and not flushed yet, and callbacks that
+//! have not run yet. The second count is the bound of a channel, so putting a callback into it never waits.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::Broker;
+use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex, deadline_in};
+use crate::types::PhysicalOffset;
+
+/// What an asynchronous send does when as many as may be are in flight (RocketMQ's `enableBackpressureForAsyncMode`,
+/// off there; here one of the two always holds, because memory is always bounded).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum WhenBusy {
+    /// It is refused with [`Error::StoreBusy`], and nothing is stored. The default: such a send never waits.
+    #[default]
+    Refuse,
+    /// It waits for room, at most the producer's `send_timeout`, and is refused then. Under sync flush the sender
+    /// that waits may run the flush itself. A callback that sends is refused at once: it would wait for itself.
+    Wait,
+}
+
+/// How many may be in flight, and what happens to one more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    pub(super) count_max: usize,
+    pub(super) when_busy: WhenBusy,
+    pub(super) timeout: Duration,
+}
+
+/// The messages of a producer that are stored and not flushed yet, oldest first.
+#[derive(Default)]
+pub(super) struct Unflushed(Mutex<VecDeque<(Arc<Broker>, PhysicalOffset)>>);
+
+impl fmt::Debug for Unflushed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Unflushed").field(&self.0.lock().len()).finish()
+    }
+}
+
+impl Unflushed {
+    /// Sees to it that one more message may stay unflushed. Threads that ask at the same time may pass together, so the
+    /// bound can be exceeded by one message a thread.
+    pub(super) fn make_room(&self, limit: &Limit) -> Result<()> {
+        let Some((broker, end)) = self.oldest_if_full(limit) else { return Ok(()) };
+        if limit.when_busy == WhenBusy::Wait {
+            // Whatever it says concerns messages that are stored already; their own tickets tell it.
+            let _ = broker.wait_for_flush(end, deadline_in(limit.timeout));
+            if self.oldest_if_full(limit).is_none() {
+                return Ok(());
+            }
+        }
+        broker.kick_flush();
+        let count = limit.count_max;
+        Err(Error::StoreBusy(format!("{count} messages wait for their flush; {CURE}").into()))
+    }
+
+    fn oldest_if_full(&self, limit: &Limit) -> Option<(Arc<Broker>, PhysicalOffset)> {
+        let mut all = self.0.lock();
+        if all.len() < limit.count_max {
+            return None;
+        }
+        all.retain(|(broker, end)| broker.flush_outcome(*end).is_none());
+        if all.len() < limit.count_max { None } else { all.front().cloned() }
+    }
+
+    pub(super) fn add(&self, broker: &Arc<Broker>, end: PhysicalOffset) {
+        self.0.lock().push_back((Arc::clone(broker), end));
+    }
+}
+
+/// What may help where too much is in flight.
+const CURE: &str =
+    "wait for some of them, raise in_flight_max, or build the producer with when_busy(WhenBusy::Wait)";
+
+/// The callbacks of a producer that have not run yet.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// The place of one callback, free again when it has run.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Places>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.0.taken.lock();
+        *taken = taken.saturating_sub(1);
+        drop(taken);
+        self.0.freed.notify_one();
+    }
+}
+
+impl Places {
+    /// Takes a place if one is free.
+    pub(super) fn try_take(self: &Arc<Self>, limit: &Limit) -> Option<Place> {
+        let mut taken = self.taken.lock();
+        if *taken >= limit.count_max {
+            return None;
+        }
+        *taken = taken.saturating_add(1);
+        Some(Place(Arc::clone(self)))
+    }
+
+    /// Takes a place as soon as one is free, waiting at most the limit's time.
+    pub(super) fn wait(self: &Arc<Self>, limit: &Limit) -> Option<Place> {
+        let deadline = deadline_in(limit.timeout);
+        let mut taken = self.taken.lock();
+        while *taken >= limit.count_max {
+            match deadline {
+                Some(deadline) if self.freed.wait_until(&mut taken, deadline).timed_out() => break,
+                Some(_) => {}
+                None => self.freed.wait(&mut taken),
+            }
+        }
+        drop(taken);
+        self.try_take(limit)
+    }
+
+    /// Returns the error of a send whose callback has no place.
+    pub(super) fn busy(limit: &Limit) -> Error {
+        let count = limit.count_max;
+        Error::StoreBusy(format!("{count} callbacks have not run yet; {CURE}").into())
+    }
+}
