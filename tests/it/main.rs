@@ -20,3 +20,4 @@ mod memory;
 mod model;
 mod own_fixture;
 mod retry;
+mod sending;
