@@ -53,8 +53,8 @@ pub use broker::{
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use commitlog::MessageView;
 pub use config::{
-    AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, OnMissingOffsets, Permission, RecordChecksum,
-    RecoveryMode, Retention, RetryPolicy, TopicConfig,
+    AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, Limit, Limits, OnMissingOffsets, Overflow,
+    Permission, RecordChecksum, RecoveryMode, Retention, RetryPolicy, TopicConfig,
 };
 pub use consumer::{Consumer, ConsumerBuilder, Delivery, StartFrom};
 pub use delay::SentBack;

@@ -129,6 +129,7 @@ impl Broker {
 
     /// Wakes everybody who waits for messages, so that they see that the store is closed.
     fn wake_all(&self) {
+        self.positions.tell();
         for topic in self.topics.all() {
             topic.notify();
         }

@@ -14,6 +14,7 @@ mod deleted;
 mod deletions;
 mod dispatch;
 mod folder;
+mod limits;
 mod minimums;
 mod needed;
 mod open;
@@ -32,6 +33,7 @@ mod tests;
 mod told;
 mod topics;
 mod trusted_time;
+mod waiting;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -48,6 +50,7 @@ pub(crate) use delayed::Later;
 use deleted::Deleted;
 pub use deletions::{Deletions, RetentionReport, Unread};
 use folder::Folder;
+use limits::Limiter;
 use minimums::Minimums;
 use owner::Owner;
 pub(crate) use positions::{Position, PositionKey, Positions};
@@ -192,6 +195,7 @@ pub(crate) struct Broker {
     delayed: Mutex<Option<Arc<Arrivals>>>,
     /// How far each delay level has been delivered, level 1 first; nothing until somebody has looked.
     levels_delivered: Mutex<Vec<QueueOffset>>,
+    limiter: Option<Limiter>,
     report: RecoveryReport,
     /// Records from here on were verified at opening, or written since.
     verified_from: PhysicalOffset,
@@ -245,6 +249,7 @@ impl Broker {
             delay_levels: parts.delay_levels,
             delayed: Mutex::default(),
             levels_delivered: Mutex::default(),
+            limiter: Limiter::new(&options.config),
             report: settled.report,
             verified_from: settled.verified_from,
             put_state: Mutex::new(PutState { appender: settled.appender }),
@@ -268,6 +273,9 @@ impl Broker {
     fn start(mut self, options: &BrokerOptions, started: Duration) -> Result<Arc<Self>> {
         self.checkpoint_now(true)?;
         self.owner.claim()?;
+        if self.limiter.is_some() {
+            self.positions.watch();
+        }
         self.report.took = options.clock.monotonic().saturating_sub(started);
         let broker = Arc::new(self);
         Workers::start(&broker)?;

@@ -108,6 +108,7 @@ fn look(options: &BrokerOptions) -> Result<Looked> {
     }
     let queue_file_size = queue_file_size.next_multiple_of(UNIT_LEN);
     options.config.retention.check_file_size(log_file_size)?;
+    options.config.limits.check_file_size(log_file_size)?;
     let stated = options.config.delay_levels.as_deref().or_else(|| conf.get("messageDelayLevel"));
     let delay_levels = stated.map_or_else(|| Ok(DelayLevels::default()), DelayLevels::parse)?;
     Ok(Looked {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::positions_json::PositionsJson;
 use crate::error::{Error, Result};
 use crate::storage::{Access, Disk, Durable, MappedFile, NewFile};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arrivals, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::types::{GroupName, QueueOffset, TopicName, to_u64, to_usize};
 
 const MAGIC: [u8; 8] = *b"PMQPOS01";
@@ -86,6 +86,14 @@ pub(crate) struct Positions {
     file: RwLock<File>,
     json: Mutex<PositionsJson>,
     dirty: AtomicBool,
+    /// How often an entry was added or removed.
+    changes: AtomicU64,
+    /// Whether somebody waits for groups to move on, so that commits tell.
+    watched: AtomicBool,
+    /// How often a group has moved on since, and how often one has gone back.
+    moves: AtomicU64,
+    setbacks: AtomicU64,
+    freed: Arrivals,
     /// A sync of the file failed: what the system calls clean may not be on disk, so the file is written anew.
     suspect: AtomicBool,
 }
@@ -118,7 +126,9 @@ impl Positions {
         let disk = Arc::clone(disk);
         let (table, json) = (RwLock::new(table), Mutex::new(json));
         let (dirty, suspect) = (AtomicBool::new(true), AtomicBool::new(false));
-        Ok(Self { disk, own, table, file, json, dirty, suspect })
+        let (changes, moves, setbacks) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let (watched, freed) = (AtomicBool::new(false), Arrivals::default());
+        Ok(Self { disk, own, table, file, json, dirty, changes, watched, moves, setbacks, freed, suspect })
     }
 
     /// Returns a committed position.
@@ -138,6 +148,7 @@ impl Positions {
         let place = self.append(key, first)?;
         let new = Arc::new(Position { value: AtomicU64::new(first.get()), place: AtomicU64::new(place) });
         table.insert(key.clone(), Arc::clone(&new));
+        self.changes.fetch_add(1, Ordering::AcqRel);
         self.dirty.store(true, Ordering::Release);
         Ok(new)
     }
@@ -146,14 +157,63 @@ impl Positions {
     /// persist.
     pub(crate) fn commit(&self, position: &Position, next: QueueOffset) -> Result<()> {
         let file = self.file.read();
-        position.value.store(next.get(), Ordering::Release);
+        let before = position.value.swap(next.get(), Ordering::AcqRel);
         let place = position.place.load(Ordering::Relaxed);
         if place == NOWHERE {
             return Ok(());
         }
         file.map.store_u64(to_usize(place), next.get())?;
         self.dirty.store(true, Ordering::Release);
+        if self.watched.load(Ordering::Relaxed) {
+            if next.get() < before {
+                self.setbacks.fetch_add(1, Ordering::AcqRel);
+            }
+            self.tell();
+        }
         Ok(())
+    }
+
+    /// Returns how often more may have come to wait without a message: a group went back, or a new one came.
+    pub(super) fn setbacks(&self) -> u64 {
+        self.setbacks.load(Ordering::Acquire).saturating_add(self.changes())
+    }
+
+    /// Lets commits tell who waits for groups to move on. Until then they pay one look at a flag.
+    pub(super) fn watch(&self) {
+        self.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns how often groups have moved on, or positions or data have gone.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// Returns the wake-up of those who wait for it.
+    pub(super) const fn freed(&self) -> &Arrivals {
+        &self.freed
+    }
+
+    /// Tells those who wait that there may be room.
+    #[cold]
+    pub(super) fn tell(&self) {
+        self.moves.fetch_add(1, Ordering::AcqRel);
+        self.freed.notify();
+    }
+
+    /// Returns how often an entry was added or removed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Returns the positions, by topic and queue.
+    pub(super) fn by_queue(&self) -> PositionsByQueue {
+        let mut all = PositionsByQueue::default();
+        for (key, position) in self.table.read().iter() {
+            let groups = all.0.entry(key.topic.clone()).or_default();
+            let queues = groups.entry(key.group.clone()).or_default();
+            queues.insert(key.queue_id, Arc::clone(position));
+        }
+        all
     }
 
     /// Returns everything, by topic, group and queue.
@@ -177,6 +237,8 @@ impl Positions {
             stays
         });
         self.dirty.store(true, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.tell();
         *file = write_file(self.disk.as_ref(), &self.own, &table)?;
         self.disk.sync_dir(&self.own)
     }
@@ -238,6 +300,18 @@ impl Positions {
         // Whatever comes now, the name leads to the larger one.
         *file = larger;
         self.disk.sync_dir(&self.own)
+    }
+}
+
+/// The positions of each group, by topic, group and queue.
+#[derive(Debug, Default)]
+pub(super) struct PositionsByQueue(HashMap<TopicName, HashMap<GroupName, HashMap<u32, Arc<Position>>>>);
+
+impl PositionsByQueue {
+    /// Returns where each group of a topic stands in a queue; `None` for a group that has committed nothing in it.
+    pub(super) fn of(&self, topic: &TopicName, queue_id: u32) -> Vec<Option<Arc<Position>>> {
+        let groups = self.0.get(topic).into_iter().flat_map(HashMap::values);
+        groups.map(|queues| queues.get(&queue_id).cloned()).collect()
     }
 }
 

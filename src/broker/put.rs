@@ -84,6 +84,7 @@ impl Broker {
         wait: WaitForFlush,
     ) -> Result<Stored> {
         self.check_intake()?;
+        self.check_limits(topic, queue_id, std::slice::from_ref(message))?;
         let slot = self.slot(topic, queue_id)?;
         with_scratch(|scratch| {
             scratch.buffer.clear();
@@ -102,6 +103,7 @@ impl Broker {
         wait: WaitForFlush,
     ) -> Result<Stored> {
         self.check_intake()?;
+        self.check_limits(topic, queue_id, messages)?;
         let slot = self.slot(topic, queue_id)?;
         with_scratch(|scratch| {
             scratch.buffer.clear();
@@ -241,6 +243,11 @@ impl Broker {
             self.full.store(false, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Refuses messages for which there is no room by the limits of the user, and makes room where these say so.
+    fn check_limits(&self, topic: &TopicOfBroker, queue_id: u32, messages: &[PutMessage<'_>]) -> Result<()> {
+        self.limiter.as_ref().map_or(Ok(()), |limiter| self.admit(limiter, topic, queue_id, messages))
     }
 
     /// Returns the byte before which every record's queue unit has been written.

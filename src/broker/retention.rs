@@ -32,6 +32,8 @@ pub(super) struct RetentionState {
     failed: AtomicBool,
     /// Queues have lost messages whose bytes are still there.
     dead: AtomicBool,
+    /// Queues may have files without messages.
+    trim: AtomicBool,
     trouble: Mutex<Option<String>>,
     totals: Mutex<Deletions>,
 }
@@ -44,6 +46,7 @@ impl RetentionState {
             failed: AtomicBool::new(false),
             // What an earlier opening left dead is found by the first pass.
             dead: AtomicBool::new(true),
+            trim: AtomicBool::new(false),
             trouble: Mutex::default(),
             totals: Mutex::default(),
         }
@@ -52,12 +55,29 @@ impl RetentionState {
     /// Notes that bytes may lie in the log to which nothing leads any more.
     pub(super) fn note_dead(&self) {
         self.dead.store(true, Ordering::Relaxed);
+        self.trim.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes messages that a limit has let go, and how many of them groups had not consumed.
+    pub(super) fn note_given_up(&self, messages: u64, unconsumed: u64) {
+        let mut totals = self.totals.lock();
+        totals.messages = totals.messages.saturating_add(messages);
+        totals.unconsumed = totals.unconsumed.saturating_add(unconsumed);
+        drop(totals);
+        self.note_dead();
     }
 
     /// Names what keeps retention from its work, for [`Health`](super::Health).
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.lock().clone()
     }
+}
+
+/// How many bytes the log may have, and what becomes of what is not consumed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surplus {
+    pub(super) bytes_max: u64,
+    pub(super) unconsumed: Unconsumed,
 }
 
 /// Why a file goes.
@@ -97,11 +117,13 @@ impl Broker {
     /// Deletes what may go. Durable on return. Blocks for the disk, and no sender and no reader meanwhile.
     pub(crate) fn retain(&self) -> Result<RetentionReport> {
         let retention = &self.config.retention;
-        self.retain_within(retention.bytes_max.unwrap_or(u64::MAX), retention.unconsumed)
+        let bytes_max = retention.bytes_max.unwrap_or(u64::MAX);
+        self.retain_within(Surplus { bytes_max, unconsumed: retention.unconsumed })
     }
 
     /// The same with another limit on the bytes of the log.
-    fn retain_within(&self, bytes_max: u64, unconsumed: Unconsumed) -> Result<RetentionReport> {
+    pub(super) fn retain_within(&self, surplus: Surplus) -> Result<RetentionReport> {
+        let Surplus { bytes_max, unconsumed } = surplus;
         // Whoever writes marks or deletes a topic waits, and nobody does after the store is closed.
         let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
@@ -285,11 +307,21 @@ impl Broker {
 
     /// Lets queues, index and the list of deleted topics begin where the log begins.
     fn follow_log(&self, before: PhysicalOffset, pass: &mut Pass) -> Result<()> {
-        let start = self.log.start();
-        let removed = start > before;
-        if !removed && pass.report.messages == 0 {
+        let removed = self.log.start() > before;
+        if !self.retention.trim.swap(false, Ordering::Relaxed) && !removed {
             return Ok(());
         }
+        let followed = self.follow_with_queues(removed, pass);
+        if followed.is_err() {
+            self.retention.trim.store(true, Ordering::Relaxed);
+        }
+        // Who waits for room may find some.
+        self.positions.tell();
+        followed
+    }
+
+    fn follow_with_queues(&self, removed: bool, pass: &mut Pass) -> Result<()> {
+        let start = self.log.start();
         for queue in self.queues.all() {
             if removed {
                 let place = queue.first_from(start)?;

@@ -1,6 +1,7 @@
 //! What can a user set, what is it when nobody sets it, and which values make no sense?
 
 mod delay;
+mod limits;
 mod policy;
 mod retention;
 mod retry;
@@ -10,6 +11,8 @@ mod topic;
 use std::time::Duration;
 
 pub(crate) use delay::{DELAY_LEVELS_MAX, DelayLevels};
+pub(crate) use limits::may_be_limited;
+pub use limits::{Limit, Limits, Overflow};
 pub use policy::{AutoCreate, Background, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode};
 pub(crate) use retention::Unconsumed;
 pub use retention::{DiskRatios, Retention};
@@ -60,6 +63,8 @@ pub(crate) struct StoreConfig {
     pub(crate) retention: Retention,
     /// The delays of the levels, as `messageDelayLevel` states them; `None`: what the folder says, else RocketMQ's.
     pub(crate) delay_levels: Option<Box<str>>,
+    /// How much may wait.
+    pub(crate) limits: Limits,
 }
 
 impl Default for StoreConfig {
@@ -80,6 +85,7 @@ impl Default for StoreConfig {
             queue_maps_max: 4_096,
             retention: Retention::new(),
             delay_levels: None,
+            limits: Limits::new(),
         }
     }
 }
@@ -114,6 +120,7 @@ impl StoreConfig {
             })?;
         }
         self.retention.check()?;
+        self.limits.check()?;
         self.sizes.check()
     }
 }

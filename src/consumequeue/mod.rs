@@ -24,7 +24,7 @@ use windows::MapBudget;
 
 use crate::error::{Error, Result};
 use crate::storage::{Disk, EntryKind};
-use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::types::TopicName;
 
 /// More dirty queues than this are synced by syncing the file system once.
@@ -58,6 +58,8 @@ pub(crate) struct ConsumeQueues {
     topics: RwLock<HashMap<TopicName, Vec<Option<Arc<ConsumeQueue>>>>>,
     /// Held while a queue is made, so that nobody makes it twice.
     creation: Mutex<()>,
+    /// How often a queue was listed or removed.
+    changes: AtomicU64,
     sync_failed: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl ConsumeQueues {
             shared: Arc::clone(&shared),
             topics: RwLock::default(),
             creation: Mutex::new(()),
+            changes: AtomicU64::new(0),
             sync_failed: AtomicBool::new(false),
         };
         for (topic, queue_id) in files::queues_in(shared.disk.as_ref(), &shared.options.dir, &mut warnings)? {
@@ -126,7 +129,13 @@ impl ConsumeQueues {
         if let Some(seat) = row.get_mut(place) {
             *seat = Some(Arc::clone(&queue));
         }
+        self.changes.fetch_add(1, Ordering::AcqRel);
         queue
+    }
+
+    /// Returns how often a queue was listed or removed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Returns a queue, if it exists.
@@ -161,6 +170,7 @@ impl ConsumeQueues {
     /// Removes the queues of a topic with their files.
     pub(crate) fn remove_topic(&self, topic: &TopicName) -> Result<()> {
         self.topics.write().remove(topic);
+        self.changes.fetch_add(1, Ordering::AcqRel);
         self.shared.disk.remove_dir_all(&self.shared.options.dir.join(topic.as_str()))?;
         self.shared.disk.sync_dir(&self.shared.options.dir)
     }

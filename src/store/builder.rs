@@ -9,7 +9,7 @@ use super::Store;
 use crate::broker::{ProgressHook, RecoveryProgress};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    AutoCreate, Background, FileSizes, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode,
+    AutoCreate, Background, FileSizes, FlushPolicy, Limits, OnMissingOffsets, RecordChecksum, RecoveryMode,
     Retention, StoreConfig,
 };
 use crate::error::{Error, Result};
@@ -154,6 +154,12 @@ impl StoreBuilder {
     #[doc(alias = "fileReservedTime")]
     pub fn retention(mut self, retention: Retention) -> Self {
         Arc::make_mut(&mut self.config).retention = retention;
+        self
+    }
+
+    /// Sets how much may wait in the store, in topics and in queues. Default: no limit but the disk.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        Arc::make_mut(&mut self.config).limits = limits;
         self
     }
 

@@ -4,6 +4,7 @@ mod damage;
 mod derived;
 mod disk;
 mod folders;
+mod limits;
 mod refused;
 mod retention;
 mod retention_topics;
