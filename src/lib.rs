@@ -22,6 +22,7 @@ compile_error!(
      full disk is an error and a second process is refused; Windows has neither in the form that its guarantees rest on"
 );
 
+mod admin;
 mod broker;
 mod clock;
 mod cluster;
@@ -46,9 +47,10 @@ mod types;
 #[doc = include_str!("../docs/practice.md")]
 mod practice {}
 
+pub use admin::SnapshotReport;
 pub use broker::{
-    Deletions, Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress, RecoveryReport,
-    RetentionReport, Unread,
+    BrokerSnapshot, Deletions, Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress,
+    RecoveryReport, RetentionReport, Unread,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use commitlog::MessageView;

@@ -75,6 +75,11 @@ impl BrokerConf {
         self.lines.push(Line::Setting(name.to_owned(), value));
     }
 
+    /// Removes a setting.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.lines.retain(|line| !matches!(line, Line::Setting(key, _) if key == name));
+    }
+
     /// Adds a comment line.
     pub(crate) fn comment(&mut self, text: &str) {
         self.lines.push(Line::Other(format!("# {text}")));

@@ -62,6 +62,17 @@ impl Deleted {
         if ends.len() == before { Ok(()) } else { self.save(&ends) }
     }
 
+    /// Returns the table as it is now, for the folder of a copy.
+    pub(crate) fn copy(&self, disk: &Arc<dyn Disk>, own: &Path) -> Self {
+        let ends = Mutex::new(self.ends.lock().clone());
+        Self { disk: Arc::clone(disk), own: own.to_path_buf(), ends }
+    }
+
+    /// Writes the file. Durable on return.
+    pub(crate) fn write(&self) -> Result<()> {
+        self.save(&self.ends.lock())
+    }
+
     fn save(&self, ends: &HashMap<String, u64>) -> Result<()> {
         let topics: Map<_, _> = ends.iter().map(|(name, end)| (name.clone(), json!(end))).collect();
         save_config(self.disk.as_ref(), &self.own.join("deleted"), &self.own, &json!({ "topics": topics }))

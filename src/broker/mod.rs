@@ -28,6 +28,7 @@ mod rebuild;
 mod report;
 mod retention;
 mod scan;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -61,6 +62,8 @@ pub(crate) use read::PullRequest;
 pub use read::{PullResult, PullStatus};
 pub use report::{LastStop, LostRange, RecoveryProgress, RecoveryReport};
 use retention::RetentionState;
+pub use snapshot::BrokerSnapshot;
+pub(crate) use snapshot::{SnapshotPlace, UNFINISHED, check_finished};
 use told::FlushCalls;
 use topics::TopicTable;
 pub(crate) use topics::{QueueSlot, SCHEDULE_TOPIC, TopicOfBroker};
@@ -295,6 +298,16 @@ impl Broker {
     /// Returns the address that stands in records as the store host.
     pub(crate) const fn host(&self) -> SocketAddr {
         self.host
+    }
+
+    /// Returns the disk.
+    pub(crate) const fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Returns the folder of the log.
+    pub(crate) fn log_dir(&self) -> &std::path::Path {
+        &self.folder.log
     }
 
     /// Returns what the opening found and did.

@@ -131,6 +131,18 @@ impl Positions {
         Ok(Self { disk, own, table, file, json, dirty, changes, watched, moves, setbacks, freed, suspect })
     }
 
+    /// Makes the files of these positions in the folder of a copy. The JSON file is written with the next persist.
+    pub(crate) fn create_copy(
+        &self,
+        disk: &Arc<dyn Disk>,
+        own: PathBuf,
+        path: PathBuf,
+        entries: Vec<(PositionKey, QueueOffset)>,
+    ) -> Result<Self> {
+        let json = self.json.lock().at(disk, path, own.clone());
+        Self::create(disk, own, json, entries)
+    }
+
     /// Returns a committed position.
     pub(crate) fn get(&self, key: &PositionKey) -> Option<Arc<Position>> {
         self.table.read().get(key).cloned()

@@ -67,6 +67,11 @@ impl PositionsJson {
         Self { disk: Arc::clone(disk), path, temp, document: Map::new() }
     }
 
+    /// Returns the same file at another place, to be written there.
+    pub(crate) fn at(&self, disk: &Arc<dyn Disk>, path: PathBuf, temp: PathBuf) -> Self {
+        Self { disk: Arc::clone(disk), path, temp, document: self.document.clone() }
+    }
+
     /// Writes the file; `announce` is told its CRC before it replaces the old one. Durable on return.
     pub(crate) fn save(
         &mut self,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::consumequeue::ConsumeQueues;
+use crate::consumequeue::{ConsumeQueue, ConsumeQueues};
 use crate::error::Result;
 use crate::storage::{Disk, load_config, save_config};
 use crate::types::{PhysicalOffset, QueueOffset, TopicName};
@@ -59,13 +59,31 @@ impl QueueEnds {
 
     /// Notes where all queues end now. Durable on return.
     pub(crate) fn save(queues: &ConsumeQueues, disk: &dyn Disk, own: &Path) -> Result<()> {
-        let mut rows = Vec::new();
+        let mut ends = Vec::new();
         for queue in queues.all() {
             if let Some((at, unit)) = queue.last()? {
-                let end = at.plus(1).get();
-                rows.push(json!([queue.topic().as_str(), queue.queue_id(), end, unit.physical_offset.get()]));
+                let (topic, queue_id) = (queue.topic().clone(), queue.queue_id());
+                ends.push(QueueEnd { topic, queue_id, end: at.plus(1), last: unit.physical_offset });
             }
         }
+        Self { ends }.write(disk, own)
+    }
+
+    /// Adds a queue that ends here.
+    pub(crate) fn add(&mut self, queue: &ConsumeQueue, end: QueueOffset, last: PhysicalOffset) {
+        let (topic, queue_id) = (queue.topic().clone(), queue.queue_id());
+        self.ends.push(QueueEnd { topic, queue_id, end, last });
+    }
+
+    /// Forgets the queues of a topic.
+    pub(crate) fn remove_topic(&mut self, topic: &TopicName) {
+        self.ends.retain(|end| end.topic != *topic);
+    }
+
+    /// Writes the file. Durable on return.
+    pub(crate) fn write(&self, disk: &dyn Disk, own: &Path) -> Result<()> {
+        let row = |end: &QueueEnd| json!([end.topic.as_str(), end.queue_id, end.end.get(), end.last.get()]);
+        let rows: Vec<_> = self.ends.iter().map(row).collect();
         save_config(disk, &own.join("queues"), own, &json!({ "ends": rows }))
     }
 }

@@ -224,6 +224,18 @@ impl TopicTable {
 
     fn write(&self, document: &mut Map<String, Value>) -> Result<()> {
         bump_version(document);
+        self.fill(document);
+        save_config(self.disk.as_ref(), &self.path, &self.temp, &Value::Object(document.clone()))
+    }
+
+    /// Returns what the file says once it is saved.
+    pub(crate) fn document(&self) -> Value {
+        let mut document = self.document.lock().clone();
+        self.fill(&mut document);
+        Value::Object(document)
+    }
+
+    fn fill(&self, document: &mut Map<String, Value>) {
         let mut old = match document.remove(TABLE) {
             Some(Value::Object(table)) => table,
             _ => Map::new(),
@@ -237,7 +249,6 @@ impl TopicTable {
         // Entries with names that we refuse stay in the file; entries of deleted topics do not.
         table.extend(old.into_iter().filter(|(name, _)| TopicName::new(name).is_err()));
         document.insert(TABLE.into(), Value::Object(table));
-        save_config(self.disk.as_ref(), &self.path, &self.temp, &Value::Object(document.clone()))
     }
 }
 

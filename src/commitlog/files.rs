@@ -167,6 +167,11 @@ impl LogFiles {
         &self.options.dir
     }
 
+    /// Returns the bytes that must stay free on the disk.
+    pub(crate) const fn free_min(&self) -> u64 {
+        self.options.free_min
+    }
+
     /// Returns the bytes of a file.
     pub(crate) const fn file_size(&self) -> u64 {
         self.options.file_size

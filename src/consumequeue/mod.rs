@@ -5,6 +5,7 @@
 
 mod files;
 mod mend;
+mod parts;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -207,10 +208,13 @@ impl ConsumeQueues {
 
     /// Syncs a queue, unless it has been removed meanwhile, with its files.
     fn sync_listed(&self, queue: &Arc<ConsumeQueue>) -> Result<()> {
-        queue.sync().or_else(|error| {
-            let listed = self.get(queue.topic(), queue.queue_id());
-            if listed.is_some_and(|listed| Arc::ptr_eq(&listed, queue)) { Err(error) } else { Ok(()) }
-        })
+        queue.sync().or_else(|error| if self.lists(queue) { Err(error) } else { Ok(()) })
+    }
+
+    /// Tells whether a queue has not been removed since it was looked up.
+    pub(crate) fn lists(&self, queue: &Arc<ConsumeQueue>) -> bool {
+        let listed = self.get(queue.topic(), queue.queue_id());
+        listed.is_some_and(|listed| Arc::ptr_eq(&listed, queue))
     }
 
     /// Returns how many windows are mapped.

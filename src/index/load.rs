@@ -139,7 +139,7 @@ impl Index {
 
 /// Keeps the entries before `limit`; see [`IndexFile::keep_before`]. A slot may lie in a hole, which must not be
 /// touched while the disk is full.
-fn mend(disk: &dyn Disk, file: &IndexFile, geometry: Geometry, limit: u64) -> Result<()> {
+pub(super) fn mend(disk: &dyn Disk, file: &IndexFile, geometry: Geometry, limit: u64) -> Result<()> {
     disk.allocate(file.path(), 0..geometry.entries_start())?;
     file.keep_before(limit)
 }

@@ -8,6 +8,7 @@ mod file;
 mod format;
 mod load;
 mod names;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use self::file::IndexFile;
 pub(crate) use self::format::{Geometry, key_hash};
+use self::load::mend;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::storage::{Access, Disk, Durable, NewFile};

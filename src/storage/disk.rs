@@ -8,7 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::MappedFile;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::types::{to_u64, to_usize};
+
+/// Bytes that are copied at a time.
+const COPY_PART: u64 = 1 << 20;
 
 /// What lies under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,10 @@ pub(crate) trait FileLock: fmt::Debug + Send + Sync {}
 pub(crate) trait Disk: fmt::Debug + Send + Sync {
     /// Tells whether nothing that is written reaches the real files.
     fn is_private(&self) -> bool;
+    /// Tells whether the files are memory, so that another disk can take them only as copies.
+    fn is_memory(&self) -> bool {
+        self.is_private()
+    }
     /// Makes a folder and its parents, readable by the owner only; new ones are durable on return.
     fn create_dir_all(&self, dir: &Path) -> Result<()>;
     /// Makes one folder, readable by the owner only, in a folder that exists. Durable after `sync_dir` of that one.
@@ -70,7 +78,9 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn write_new(&self, path: &Path, content: &[u8]) -> Result<()>;
     /// Makes an empty file of this length: no blocks, no sync.
     fn create_file(&self, path: &Path, len: u64) -> Result<()>;
-    /// Renames a file over another. Durable after `sync_dir`.
+    /// Copies the first bytes of a file of this or another disk over the beginning of one of ours. Not synced.
+    fn copy_from(&self, source: &dyn Disk, from: &Path, to: &Path, count: u64) -> Result<()>;
+    /// Renames a file over another, or a folder over nothing or an empty one. Durable after `sync_dir`.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
     /// Gives a file a second name. Durable after `sync_dir`.
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()>;
@@ -96,4 +106,23 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn total_bytes(&self, dir: &Path) -> Result<u64>;
     /// Takes the exclusive lock on byte 0 of a file, which is made with the content `lock` where it is missing.
     fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>>;
+}
+
+/// Copies bytes from one disk to another, a part at a time.
+pub(super) fn copy_in_parts(
+    source: &dyn Disk,
+    from: &Path,
+    count: u64,
+    mut put: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut at = 0;
+    while at < count {
+        let part = source.read_at(from, at, to_usize(count.saturating_sub(at).min(COPY_PART)))?;
+        if part.is_empty() {
+            return Err(Error::corrupt(from, at, format!("ends at {at} and was to be copied up to {count}")));
+        }
+        put(at, &part)?;
+        at = at.saturating_add(to_u64(part.len()));
+    }
+    Ok(())
 }

@@ -25,6 +25,9 @@ pub(crate) enum Operation {
     Allocate,
     /// The making of a file, of full length or with its content.
     Create,
+    /// The copying of bytes into a file.
+    Copy,
+    Link,
     Rename,
     Remove,
     Map,
@@ -72,9 +75,15 @@ impl Faults {
         self.add(Rule { operation, within, earlier: 0, lasting: false, errno: nix::libc::EIO });
     }
 
+    /// Refuses one operation where the path holds this text, after `earlier` that succeed.
+    pub(crate) fn fail_nth_within(&self, operation: Operation, within: &str, earlier: u64) {
+        let within = within.to_owned();
+        self.add(Rule { operation, within, earlier, lasting: false, errno: nix::libc::EIO });
+    }
+
     /// Has no space from now on for what holds this text in its path.
     pub(crate) fn fill_within(&self, within: &str) {
-        for operation in [Operation::Allocate, Operation::Create] {
+        for operation in [Operation::Allocate, Operation::Create, Operation::Copy] {
             let within = within.to_owned();
             self.add(Rule { operation, within, earlier: 0, lasting: true, errno: nix::libc::ENOSPC });
         }
@@ -179,6 +188,8 @@ impl FaultyDisk {
         let name = match operation {
             Operation::Allocate => "allocate blocks for",
             Operation::Create => "create",
+            Operation::Copy => "copy to",
+            Operation::Link => "link to",
             Operation::Rename => "rename to",
             Operation::Remove => "remove",
             Operation::Map => "map",
@@ -191,6 +202,10 @@ impl FaultyDisk {
 impl Disk for FaultyDisk {
     fn is_private(&self) -> bool {
         self.inner.is_private()
+    }
+
+    fn is_memory(&self) -> bool {
+        self.inner.is_memory()
     }
 
     fn create_dir_all(&self, dir: &Path) -> Result<()> {
@@ -227,12 +242,18 @@ impl Disk for FaultyDisk {
         self.inner.create_file(path, len)
     }
 
+    fn copy_from(&self, source: &dyn Disk, from: &Path, to: &Path, count: u64) -> Result<()> {
+        self.ask(Operation::Copy, to, count)?;
+        self.inner.copy_from(source, from, to, count)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.ask(Operation::Rename, to, 0)?;
         self.inner.rename(from, to)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.ask(Operation::Link, to, 0)?;
         self.inner.hard_link(from, to)
     }
 

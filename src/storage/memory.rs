@@ -12,7 +12,7 @@ use std::sync::Arc;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::MappedFile;
-use super::disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
+use super::disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata, copy_in_parts};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::types::{to_u64, to_usize};
@@ -125,6 +125,10 @@ impl Disk for MemoryDisk {
         false
     }
 
+    fn is_memory(&self) -> bool {
+        true
+    }
+
     fn create_dir_all(&self, dir: &Path) -> Result<()> {
         let mut nodes = self.nodes.lock();
         for place in dir.ancestors().filter(|place| !place.as_os_str().is_empty()) {
@@ -206,6 +210,11 @@ impl Disk for MemoryDisk {
 
     fn create_file(&self, path: &Path, len: u64) -> Result<()> {
         self.add(path, len).map(|_| ())
+    }
+
+    fn copy_from(&self, source: &dyn Disk, from: &Path, to: &Path, count: u64) -> Result<()> {
+        let file = self.window(to, &(0..count))?;
+        copy_in_parts(source, from, count, |at, part| file.put(to_usize(at), part))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

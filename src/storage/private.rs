@@ -14,7 +14,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::MappedFile;
 use super::blocks;
-use super::disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
+use super::disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata, copy_in_parts};
 use super::real::{self, RealDisk};
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
@@ -202,6 +202,11 @@ impl Disk for PrivateDisk {
         let map = anonymous(path, len)?;
         self.set(path, Node::Mapped(map));
         Ok(())
+    }
+
+    fn copy_from(&self, source: &dyn Disk, from: &Path, to: &Path, count: u64) -> Result<()> {
+        let file = self.window(to, &(0..count))?;
+        copy_in_parts(source, from, count, |at, part| file.put(to_usize(at), part))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

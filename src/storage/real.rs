@@ -3,14 +3,14 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::fcntl::OFlag;
 
-use super::disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata};
+use super::disk::{Access, Disk, Entry, EntryKind, FileLock, Metadata, copy_in_parts};
 use super::mapped_file::PAGE;
 use super::{MappedFile, blocks, lock};
 use crate::error::{Error, Result};
@@ -178,6 +178,21 @@ impl Disk for RealDisk {
             let _ = std::fs::remove_file(path);
             Error::io("set the length of", path, error)
         })
+    }
+
+    fn copy_from(&self, source: &dyn Disk, from: &Path, to: &Path, count: u64) -> Result<()> {
+        let mut file = open(to, true)?;
+        let wrong = |error| Error::io("copy to", to, error);
+        if source.is_memory() {
+            return copy_in_parts(source, from, count, |at, part| file.write_all_at(part, at).map_err(wrong));
+        }
+        // The system copies, and shares the blocks where the file system can.
+        let copied = io::copy(&mut open(from, false)?.take(count), &mut file).map_err(wrong)?;
+        if copied < count {
+            let what = format!("ends at {copied} and was to be copied up to {count}");
+            return Err(Error::corrupt(from, copied, what));
+        }
+        Ok(())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the helper that the rule speaks of")]

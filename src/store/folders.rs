@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::StoreBuilder;
-use crate::broker::{BrokerConf, BrokerOptions, CONF_FILE, default_host};
+use crate::broker::{BrokerConf, BrokerOptions, CONF_FILE, check_finished, default_host};
 use crate::error::{Error, Result};
 use crate::storage::{Disk, EntryKind};
 use crate::types::BrokerName;
@@ -32,6 +32,7 @@ pub(super) fn find(builder: &StoreBuilder, disk: &Arc<dyn Disk>) -> Result<Vec<B
     builder.config.check()?;
     let wanted = wanted_names(&builder.brokers)?;
     let root = root(builder, disk.as_ref())?;
+    check_finished(disk.as_ref(), &root)?;
     let mut found = existing(builder, &root, &wanted, disk.as_ref())?;
     let is_root = found.first().is_some_and(|broker| broker.dir == root);
     check_names(&found, &wanted)?;

@@ -22,6 +22,7 @@ pub use dead_letters::{DeadLetters, Redriven};
 pub use lookup::KeyQuery;
 pub use view::BrokerView;
 
+use crate::admin::{SnapshotReport, take_snapshot};
 use crate::broker::{Broker, BrokerOptions, Health, PositionKey, RecoveryReport, RetentionReport};
 use crate::cluster::Cluster;
 use crate::config::{Background, TopicConfig};
@@ -339,6 +340,39 @@ impl Store {
             result = result.and(work(broker));
         }
         result
+    }
+
+    /// Copies the store into a folder that does not exist yet, while it is used: a backup, or the beginning of another
+    /// store. Blocks until the copy is on disk; nobody else waits for it.
+    ///
+    /// The copy holds everything that was acknowledged before the call, and opens as a store that was closed cleanly:
+    /// ours, or each broker's folder in it as an Apache RocketMQ broker's. Files that are full and never written again get
+    /// a second name where the folder lies on the same disk, so that they take no room; the rest, and everything where it
+    /// lies elsewhere, is copied. **Files of two names share their bytes**: against a broken disk, copy the folder to
+    /// another one (`cp -a`, which keeps the time of `lock`).
+    ///
+    /// A crash or a full disk leaves a folder `DIR.unfinished` at most, which does not open, and which the next snapshot
+    /// to the same place removes. With several brokers each is copied as it was at one moment of its own.
+    ///
+    /// ```
+    /// use pocketmq::{Message, Store};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (data, backup) = (dir.path().join("data"), dir.path().join("backup"));
+    /// let store = Store::open(data)?;
+    /// store.producer("shop")?.send(Message::new("orders", "hello"))?;
+    /// println!("{}", store.snapshot(&backup)?);
+    /// assert_eq!(Store::open(backup)?.topics(), store.topics());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a folder that holds something, or lies in the store's; `Locked` while another snapshot is
+    /// made there; `StoreFull` where the copy does not fit, or would take the room that the store keeps free;
+    /// `FlushFailed`; `Closed`; `Corrupt` and `Io`. After an error there is no such folder.
+    pub fn snapshot(&self, dir: impl AsRef<Path>) -> Result<SnapshotReport> {
+        take_snapshot(self.cluster(), &self.inner.dir, dir.as_ref())
     }
 
     /// Says how well the store is: as well as its worst broker.

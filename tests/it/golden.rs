@@ -252,3 +252,27 @@ fn apache_5_4_0_with_its_default_sizes_killed_is_read_whole() {
     }
     check("apache-5.4.0-default-sizes-killed");
 }
+
+#[test]
+fn a_snapshot_of_a_brokers_store_says_what_the_store_says_and_carries_what_we_do_not_know() {
+    for name in ["apache-4.9.7-clean", "apache-5.4.0-clean", "apache-5.5.0-killed"] {
+        let Some(golden) = Golden::unpack(name) else { return };
+        // Driven by hand, so that no delayed message is delivered meanwhile.
+        let store = golden.open().background(Background::Manual).open().unwrap();
+        let place = golden.path("copy");
+        store.snapshot(&place).unwrap();
+        let expected = sorted(listing(&store));
+        store.close().unwrap();
+        drop(store);
+        let copy = Store::open_read_only(&place).unwrap();
+        assert!(!copy.recovery()[0].foreign && copy.recovery()[0].lost.is_empty(), "{}", copy.recovery()[0]);
+        assert_same(&expected, &sorted(listing(&copy)), name);
+        let settings = |dir: PathBuf| -> BTreeSet<String> {
+            let entries = fs::read_dir(dir.join("config")).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.ends_with(".json")).collect()
+        };
+        let broker = copy.brokers()[0].dir().to_path_buf();
+        assert!(settings(broker).is_superset(&settings(golden.path("store"))));
+    }
+}

@@ -21,3 +21,4 @@ mod model;
 mod own_fixture;
 mod retry;
 mod sending;
+mod snapshot;
