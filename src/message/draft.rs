@@ -11,9 +11,9 @@ use super::properties::{PROPERTIES_LEN_MAX, VALUE_END};
 use super::record::{MAGIC_BLANK, MAGIC_V1, MAGIC_V2, WHOLE_CRC_LEN};
 use super::sys_flag::SysFlag;
 use crate::error::{Error, Result};
-use crate::types::{PhysicalOffset, QueueOffset, to_u64};
+use crate::types::{PhysicalOffset, QueueOffset, to_u64, to_usize};
 
-/// Bodies up to this length are copied beside their head: one CRC and one copy over the whole record cost less than
+/// Bodies up to this length are copied beside their head where the record is recomputed: one CRC and one copy over the whole record cost less than
 /// three of each.
 const INLINE_BODY_MAX: usize = 512;
 /// Up to this length the CRC of the whole record is computed under the lock, beyond it is put together from two.
@@ -71,11 +71,12 @@ pub(crate) struct Draft<'a> {
     /// The body, if it is too long to lie in the buffer.
     body: &'a [u8],
     start: usize,
-    /// Where a body that is not in the buffer belongs.
-    split: usize,
-    end: usize,
-    store_time_at: usize,
+    /// Where a body that is not in the buffer belongs, from the start on.
+    split: u32,
+    /// Bytes in the buffer.
+    len: u32,
     size: u32,
+    store_time_at: u8,
     checksum: Checksum,
 }
 
@@ -115,7 +116,8 @@ impl<'a> Draft<'a> {
             HEAD_LEN_MAX + INLINE_BODY_MAX + TOPIC_LEN_MAX + PROPERTIES_RESERVE + fields.properties.len(),
         );
         push_head(fields, &lengths, raw_crc & 0x7FFF_FFFF, buffer);
-        let inline = fields.body.len() <= INLINE_BODY_MAX;
+        // The checksum of a longer record is put together from that of the head and that of the rest.
+        let inline = fields.body.len() <= INLINE_BODY_MAX && lengths.size <= RECOMPUTE_MAX;
         if inline {
             buffer.extend_from_slice(fields.body);
         }
@@ -130,13 +132,13 @@ impl<'a> Draft<'a> {
                 checksum
             }
         };
-        let (end, size) = (buffer.len(), lengths.size);
-        let store_time_at = start + if fields.born_host.is_ipv6() { 68 } else { 56 };
-        Ok(if inline {
-            Self { body: &[], start, split: end, end, store_time_at, size, checksum }
-        } else {
-            Self { body: fields.body, start, split, end, store_time_at, size, checksum }
-        })
+        let end = buffer.len();
+        let (split, body): (usize, &[u8]) = if inline { (end, &[]) } else { (split, fields.body) };
+        // A record has fewer than 2^31 bytes.
+        let within = |place: usize| u32::try_from(place - start).unwrap_or(u32::MAX);
+        let (split, len, size) = (within(split), within(end), lengths.size);
+        let store_time_at = if fields.born_host.is_ipv6() { 68 } else { 56 };
+        Ok(Self { body, start, split, len, size, store_time_at, checksum })
     }
 
     /// Returns the bytes that the record of these fields will have.
@@ -164,16 +166,16 @@ impl<'a> Draft<'a> {
     ) {
         put(buffer, self.start + OFFSETS_AT, queue_offset.get().to_be_bytes());
         put(buffer, self.start + OFFSETS_AT + 8, physical_offset.get().to_be_bytes());
-        put(buffer, self.store_time_at, store_millis.to_be_bytes());
+        put(buffer, self.start + usize::from(self.store_time_at), store_millis.to_be_bytes());
         let crc = match self.checksum {
             Checksum::None => return,
             Checksum::Recompute => self.recompute(buffer),
             Checksum::Combine { shift, rest } => {
-                let head = buffer.get(self.start..self.split).unwrap_or_default();
+                let head = buffer.get(self.start..self.split()).unwrap_or_default();
                 shift.combine(crc32fast::hash(head), rest)
             }
         };
-        put(buffer, self.end - 1 - DIGITS, reversed_digits(crc & 0x7FFF_FFFF));
+        put(buffer, self.end() - 1 - DIGITS, reversed_digits(crc & 0x7FFF_FFFF));
     }
 
     /// Returns the record in pieces, to be copied one behind the other.
@@ -182,21 +184,29 @@ impl<'a> Draft<'a> {
         'a: 'b,
     {
         [
-            buffer.get(self.start..self.split).unwrap_or_default(),
+            buffer.get(self.start..self.split()).unwrap_or_default(),
             self.body,
-            buffer.get(self.split..self.end).unwrap_or_default(),
+            buffer.get(self.split()..self.end()).unwrap_or_default(),
         ]
     }
 
+    fn split(&self) -> usize {
+        self.start + to_usize(u64::from(self.split))
+    }
+
+    fn end(&self) -> usize {
+        self.start + to_usize(u64::from(self.len))
+    }
+
     fn recompute(&self, buffer: &[u8]) -> u32 {
-        let covered_end = self.end - WHOLE_CRC_LEN;
-        if self.split == self.end {
+        let covered_end = self.end() - WHOLE_CRC_LEN;
+        if self.split == self.len {
             return crc32fast::hash(buffer.get(self.start..covered_end).unwrap_or_default());
         }
         let mut hasher = crc32fast::Hasher::new();
-        hasher.update(buffer.get(self.start..self.split).unwrap_or_default());
+        hasher.update(buffer.get(self.start..self.split()).unwrap_or_default());
         hasher.update(self.body);
-        hasher.update(buffer.get(self.split..covered_end).unwrap_or_default());
+        hasher.update(buffer.get(self.split()..covered_end).unwrap_or_default());
         hasher.finalize()
     }
 }

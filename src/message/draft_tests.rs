@@ -89,6 +89,24 @@ fn the_checksum_of_the_record_is_the_same_however_it_is_computed() {
 }
 
 #[test]
+fn the_checksum_is_right_for_every_mix_of_short_and_long_bodies_and_properties() {
+    for body in [1, INLINE_BODY_MAX, INLINE_BODY_MAX + 1, 1_500, 2_049, 100_000].map(|len| vec![b'b'; len]) {
+        for value in [1, 900, 1_400, 2_100, 32_000].map(|len| "v".repeat(len)) {
+            let properties = format!("name\x01{value}\x02");
+            let bytes = sealed(&fields(&body, properties.as_bytes()), Coverage::WholeRecord, 4_200);
+            let record = Record::parse(&bytes).unwrap();
+            let what = (body.len(), value.len());
+            assert_eq!(record.check_whole_crc(), Ok(()), "{what:?}");
+            assert_eq!(
+                (record.body(), record.properties().get("name")),
+                (&body[..], Some(value.as_str())),
+                "{what:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_record_without_a_checksum_of_the_whole_has_none() {
     let bytes = sealed(&fields(b"hello", b"KEYS\x01K1\x02"), Coverage::BodyOnly, 0);
     let record = Record::parse(&bytes).unwrap();
