@@ -1,8 +1,9 @@
 //! Which locks and wake-ups do we use? One door to them, so that a model checker can stand in, and the parker with
 //! which a consumer waits without costing the producer anything.
 
-pub(crate) use parking_lot::{Condvar, Mutex, RwLock};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::sync::Arc;
+pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
@@ -62,6 +63,11 @@ impl Arrivals {
     pub(crate) fn notify(&self) {
         // Ordering: the fence stands between the publication and the look for sleepers; `register` has its partner.
         fence(Ordering::SeqCst);
+        self.notify_fenced();
+    }
+
+    /// Wakes every sleeper. The caller has a `SeqCst` fence between the publication and this.
+    pub(crate) fn notify_fenced(&self) {
         if self.sleepers.load(Ordering::Relaxed) > 0 {
             self.notify_sleepers();
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::Broker;
+use super::key_run::KEYS_MAX;
 use crate::commitlog::LogFile;
 use crate::config::Background;
 use crate::error::{Error, Result};
@@ -25,8 +26,12 @@ const LEAD_MAX: u64 = 64 << 20;
 const LEAD_MILLIS: u64 = 200;
 /// Bytes for which it gets blocks and pages at once.
 const LEAD_STEP: u64 = 8 << 20;
+/// Bytes whose pages it asks for in one call: whoever maps a file waits for the end of the call.
+const POPULATE_STEP: u64 = 8 << 20;
 /// The indexer comes when it lags so many bytes behind; else with every flush.
 const INDEX_LAG: u64 = 4 << 20;
+/// The same in keys that senders left for it.
+const KEYS_DUE: usize = KEYS_MAX / 2;
 /// How often the allocator looks whether a full disk has space again.
 const SPACE_CHECK: Duration = Duration::from_secs(1);
 /// How often old files are looked for (RocketMQ's `cleanResourceInterval`).
@@ -134,12 +139,12 @@ fn run(broker: &Broker, commands: &Receiver<()>, interval: Duration, step: fn(&B
 }
 
 impl Broker {
-    /// Calls the threads whose work an append has made due. Costs two comparisons when nothing is.
-    pub(super) fn kick_background(&self, end: u64, room: u64) {
+    /// Calls the threads whose work an append has made due. Costs three comparisons when nothing is.
+    pub(super) fn kick_background(&self, end: u64, room: u64, keys: usize) {
         if room < self.workers.lead.load(Ordering::Relaxed) / 2 {
             self.workers.call(&self.workers.allocator_called, |channels| &channels.allocate);
         }
-        if end.saturating_sub(self.index.end().get()) > INDEX_LAG {
+        if keys > KEYS_DUE || end.saturating_sub(self.index.end().get()) > INDEX_LAG {
             self.workers.call(&self.workers.indexer_called, |channels| &channels.index);
         }
     }
@@ -245,6 +250,13 @@ impl Broker {
     fn extend(&self, file: &LogFile, wanted: u64) -> Result<()> {
         let before = file.allocated();
         self.log.files().allocate(file, wanted.min(before.saturating_add(LEAD_STEP)))?;
-        file.map().populate(to_usize(before)..to_usize(file.allocated()))
+        let after = file.allocated();
+        let mut from = before;
+        while from < after {
+            let to = from.saturating_add(POPULATE_STEP).min(after);
+            file.map().populate(to_usize(from)..to_usize(to))?;
+            from = to;
+        }
+        Ok(())
     }
 }

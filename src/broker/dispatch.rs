@@ -6,19 +6,23 @@
 
 use std::sync::Arc;
 
+use super::key_run::KeyRun;
 use super::topics::SCHEDULE_TOPIC;
 use super::{Broker, TopicOfBroker};
 use crate::commitlog::{Cursor, Found};
 use crate::config::{DelayLevels, FlushPolicy};
 use crate::consumequeue::Unit;
 use crate::error::{Error, Result};
-use crate::index::key_hash;
+use crate::index::{IndexKey, KeyHasher};
 use crate::message::properties::name;
 use crate::message::record::Record;
 use crate::message::sys_flag::TransactionKind;
 use crate::message::tags::tags_code;
 use crate::sync::Ordering;
 use crate::types::{PhysicalOffset, QueueOffset, TopicName};
+
+/// Keys found in the log that are put together.
+const LOG_RUN: usize = 64;
 
 /// Returns the queue unit of a record, `None` for one that no queue lists.
 pub(super) fn unit_of(at: PhysicalOffset, record: &Record<'_>, levels: &DelayLevels) -> Option<Unit> {
@@ -39,6 +43,22 @@ pub(crate) fn due_millis(record: &Record<'_>, levels: &DelayLevels) -> Option<i6
 /// Returns the topic of a record, if it is one that may exist.
 pub(super) fn topic_of(record: &Record<'_>) -> Option<TopicName> {
     TopicName::new(record.topic()).ok()
+}
+
+/// The one who tells the index. Lock order: before the put lock.
+#[derive(Debug)]
+pub(super) struct Indexer {
+    cursor: Cursor,
+    /// Keys that senders left, taken from them and not all put yet.
+    taken: KeyRun,
+    /// Keys found in the log.
+    found: Vec<IndexKey>,
+}
+
+impl Indexer {
+    pub(super) fn new(at: PhysicalOffset) -> Self {
+        Self { cursor: Cursor::new(at), taken: KeyRun::default(), found: Vec::new() }
+    }
 }
 
 impl Broker {
@@ -88,7 +108,6 @@ impl Broker {
         let Some(topic) = self.topics.get(name.as_str()) else { return Ok(None) };
         let slot = self.slot(&topic, record.queue_id())?;
         if record.queue_offset() == slot.queue.max_offset() {
-            slot.queue.prepare(1)?;
             slot.queue.append(record.queue_offset(), unit)?;
         }
         Ok(Some(topic))
@@ -133,29 +152,63 @@ impl Broker {
     ///
     /// Whatever the disk says. The index then stays behind and queries look into the log instead (contract D6).
     pub(super) fn index_to(&self, limit: PhysicalOffset) -> Result<()> {
-        let mut cursor = self.index_cursor.lock();
-        let result = self.index_from(&mut cursor, limit);
+        let mut indexer = self.indexer.lock();
+        let result = self.index_from(&mut indexer, limit);
         self.index_failed.store(result.is_err(), Ordering::Release);
         result
     }
 
-    fn index_from(&self, cursor: &mut Cursor, limit: PhysicalOffset) -> Result<()> {
-        cursor.jump(self.index.end().max(self.log.start()));
-        let mut hashes = Vec::new();
+    fn index_from(&self, indexer: &mut Indexer, limit: PhysicalOffset) -> Result<()> {
         loop {
-            match cursor.next(&self.log, limit) {
+            let start = self.index.end().max(self.log.start());
+            if start >= limit {
+                return Ok(());
+            }
+            if indexer.taken.to() <= start.get() {
+                self.put_state.lock().keys.move_to(&mut indexer.taken);
+            }
+            let run = &indexer.taken;
+            if (run.from()..run.to()).contains(&start.get()) {
+                let end = limit.get().min(run.to());
+                self.index.put_run(run.between(start.get(), end))?;
+                self.index.advance_to(PhysicalOffset::new(end));
+                continue;
+            }
+            let gap_end = if start.get() < run.from() { limit.get().min(run.from()) } else { limit.get() };
+            if self.index_log(indexer, start, PhysicalOffset::new(gap_end))?.get() < gap_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts the keys of what lies in a part of the log, and returns where that ends.
+    fn index_log(
+        &self,
+        indexer: &mut Indexer,
+        from: PhysicalOffset,
+        limit: PhysicalOffset,
+    ) -> Result<PhysicalOffset> {
+        let Indexer { cursor, found, .. } = indexer;
+        cursor.jump(from);
+        found.clear();
+        loop {
+            let next = cursor.next(&self.log, limit);
+            let here = match &next {
                 Found::Record(at, record) => {
-                    hashes_of(&record, &mut hashes);
-                    if !hashes.is_empty() {
-                        self.index.put(at, record.store_millis(), &hashes)?;
-                    }
-                    self.index
-                        .advance_to(PhysicalOffset::new(at.get().saturating_add(u64::from(record.size()))));
+                    found.extend(keys_of(*at, record));
+                    at.plus(u64::from(record.size()))
                 }
-                Found::End(at) => {
-                    self.index.advance_to(at);
-                    return Ok(());
-                }
+                Found::End(at) | Found::Damage(at, _) => *at,
+            };
+            let is_last = !matches!(next, Found::Record(..));
+            if is_last || found.len() >= LOG_RUN {
+                self.index.put_run(found)?;
+                self.index.advance_to(here);
+                found.clear();
+            }
+            match next {
+                Found::Record(..) => {}
+                Found::End(at) => return Ok(at),
                 Found::Damage(at, what) => return Err(Error::corrupt(self.log.dir(), at.get(), what)),
             }
         }
@@ -189,11 +242,10 @@ impl Broker {
     }
 }
 
-/// Collects the hashes of everything under which a record can be found.
-pub(super) fn hashes_of(record: &Record<'_>, hashes: &mut Vec<u32>) {
-    hashes.clear();
-    if record.sys_flag().transaction() == TransactionKind::Rollback {
-        return;
-    }
-    hashes.extend(record.index_keys().map(|key| key_hash(record.topic(), key)));
+/// Walks through everything under which a record can be found.
+fn keys_of<'a>(physical: PhysicalOffset, record: &Record<'a>) -> impl Iterator<Item = IndexKey> + use<'a> {
+    let (hasher, store_millis) = (KeyHasher::new(record.topic()), record.store_millis());
+    let listed = record.sys_flag().transaction() != TransactionKind::Rollback;
+    let keys = listed.then(|| record.index_keys()).into_iter().flatten();
+    keys.map(move |key| IndexKey { physical, store_millis, hash: hasher.hash(key) })
 }

@@ -14,6 +14,7 @@ mod deleted;
 mod deletions;
 mod dispatch;
 mod folder;
+mod key_run;
 mod limits;
 mod minimums;
 mod needed;
@@ -50,6 +51,7 @@ pub(crate) use conf::{BrokerConf, FILE as CONF_FILE, default_host};
 pub(crate) use delayed::Later;
 use deleted::Deleted;
 pub use deletions::{Deletions, RetentionReport, Unread};
+use dispatch::Indexer;
 use folder::Folder;
 use limits::Limiter;
 use minimums::Minimums;
@@ -180,6 +182,8 @@ pub(crate) struct Broker {
     config: Arc<StoreConfig>,
     clock: Arc<dyn Clock>,
     disk: Arc<dyn Disk>,
+    /// Whether nothing leaves the disk, so that the store is only read.
+    is_private: bool,
     lock: Mutex<Option<Box<dyn FileLock>>>,
     owner: Owner,
     log: CommitLog,
@@ -206,7 +210,7 @@ pub(crate) struct Broker {
     dispatch_cursor: Mutex<Cursor>,
     /// Queue units of every record before this are written.
     dispatched: AtomicU64,
-    index_cursor: Mutex<Cursor>,
+    indexer: Mutex<Indexer>,
     index_failed: AtomicBool,
     group_commit: GroupCommit,
     /// Asynchronous senders that wait for a flush.
@@ -236,6 +240,7 @@ impl Broker {
             config: Arc::clone(&options.config),
             clock: Arc::clone(&options.clock),
             disk: Arc::clone(&options.disk),
+            is_private: options.disk.is_private(),
             lock: Mutex::new(Some(parts.lock)),
             owner: parts.owner,
             log: parts.log,
@@ -255,10 +260,10 @@ impl Broker {
             limiter: Limiter::new(&options.config),
             report: settled.report,
             verified_from: settled.verified_from,
-            put_state: Mutex::new(PutState { appender: settled.appender }),
+            put_state: Mutex::new(PutState::new(settled.appender)),
             dispatch_cursor: Mutex::new(Cursor::new(end)),
             dispatched: AtomicU64::new(end.get()),
-            index_cursor: Mutex::new(Cursor::new(end)),
+            indexer: Mutex::new(Indexer::new(end)),
             index_failed: AtomicBool::new(false),
             group_commit: GroupCommit::default(),
             flush_calls: FlushCalls::default(),
@@ -398,7 +403,7 @@ impl Broker {
 
     /// Refuses changes where the store is closed or was opened to be read only.
     pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.disk.is_private() {
+        if self.is_private {
             return Err(Error::unsupported(
                 "the store was opened read-only: open it with Store::open to change it",
             ));

@@ -8,13 +8,16 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::key_run::KeyRun;
 use super::{Broker, QueueSlot, TopicOfBroker};
 use crate::commitlog::{Appender, FlushWait};
 use crate::config::FlushPolicy;
 use crate::consumequeue::Unit;
 use crate::error::{Error, Outcome, Result};
+use crate::index::IndexKey;
 use crate::message::draft::{Draft, DraftFields};
-use crate::message::sys_flag::SysFlag;
+use crate::message::properties::IndexTexts;
+use crate::message::sys_flag::{SysFlag, TransactionKind};
 use crate::sync::Ordering;
 use crate::types::{PhysicalOffset, QueueOffset, to_usize};
 
@@ -30,6 +33,8 @@ pub(crate) struct PutMessage<'a> {
     pub(crate) body: &'a [u8],
     /// Encoded, without a `__CRC32#`.
     pub(crate) properties: &'a [u8],
+    /// What the properties say that it can be looked up by.
+    pub(crate) index_texts: IndexTexts<'a>,
     pub(crate) tags_code: i64,
 }
 
@@ -58,6 +63,22 @@ pub(crate) struct Stored {
 #[derive(Debug)]
 pub(crate) struct PutState {
     pub(crate) appender: Appender,
+    /// The keys of what was appended last, for the indexer.
+    pub(super) keys: KeyRun,
+}
+
+impl PutState {
+    pub(super) fn new(appender: Appender) -> Self {
+        Self { appender, keys: KeyRun::default() }
+    }
+}
+
+/// A draft, and what queue and index are told of it.
+struct Put<'a> {
+    draft: Draft<'a>,
+    tags_code: i64,
+    /// How many of the scratch's hashes are its keys'.
+    key_count: usize,
 }
 
 /// Buffers that a thread uses again for every message, so that a send allocates nothing.
@@ -65,6 +86,7 @@ pub(crate) struct PutState {
 struct Scratch {
     buffer: Vec<u8>,
     units: Vec<Unit>,
+    hashes: Vec<u32>,
 }
 
 /// Above this many bytes a buffer is given back after use.
@@ -83,13 +105,22 @@ impl Broker {
         message: &PutMessage<'_>,
         wait: WaitForFlush,
     ) -> Result<Stored> {
+        self.put_into(topic, &*self.slot(topic, queue_id)?, message, wait)
+    }
+
+    /// Stores one message in a queue that the caller has found already.
+    pub(crate) fn put_into(
+        &self,
+        topic: &TopicOfBroker,
+        slot: &QueueSlot,
+        message: &PutMessage<'_>,
+        wait: WaitForFlush,
+    ) -> Result<Stored> {
         self.check_intake()?;
-        self.check_limits(topic, queue_id, std::slice::from_ref(message))?;
-        let slot = self.slot(topic, queue_id)?;
+        self.check_limits(topic, slot.queue.queue_id(), std::slice::from_ref(message))?;
         with_scratch(|scratch| {
-            scratch.buffer.clear();
-            let draft = self.draft(topic, queue_id, message, &mut scratch.buffer)?;
-            self.append(topic, &slot, &[(draft, message.tags_code)], scratch)
+            let put = self.draft(topic, slot, message, scratch)?;
+            self.append(topic, slot, &[put], scratch)
         })
         .and_then(|appended| self.settle(topic, appended, wait))
     }
@@ -106,13 +137,9 @@ impl Broker {
         self.check_limits(topic, queue_id, messages)?;
         let slot = self.slot(topic, queue_id)?;
         with_scratch(|scratch| {
-            scratch.buffer.clear();
-            let mut drafts = Vec::with_capacity(messages.len());
-            for message in messages {
-                let draft = self.draft(topic, queue_id, message, &mut scratch.buffer)?;
-                drafts.push((draft, message.tags_code));
-            }
-            self.append(topic, &slot, &drafts, scratch)
+            let puts = messages.iter().map(|message| self.draft(topic, &slot, message, scratch));
+            let puts = puts.collect::<Result<Vec<_>>>()?;
+            self.append(topic, &slot, &puts, scratch)
         })
         .and_then(|appended| self.settle(topic, appended, wait))
     }
@@ -138,11 +165,19 @@ impl Broker {
     fn draft<'a>(
         &self,
         topic: &'a TopicOfBroker,
-        queue_id: u32,
+        slot: &QueueSlot,
         message: &PutMessage<'a>,
-        buffer: &mut Vec<u8>,
-    ) -> Result<Draft<'a>> {
-        Draft::new(&self.fields(topic, queue_id, message), self.coverage(), buffer)
+        scratch: &mut Scratch,
+    ) -> Result<Put<'a>> {
+        let fields = self.fields(topic, slot.queue.queue_id(), message);
+        let draft = Draft::new(&fields, self.coverage(), &mut scratch.buffer)?;
+        let before = scratch.hashes.len();
+        if message.sys_flag.transaction() != TransactionKind::Rollback {
+            let hasher = topic.key_hasher();
+            scratch.hashes.extend(message.index_texts.split().map(|key| hasher.hash(key)));
+        }
+        let key_count = scratch.hashes.len().saturating_sub(before);
+        Ok(Put { draft, tags_code: message.tags_code, key_count })
     }
 
     fn fields<'a>(
@@ -171,44 +206,48 @@ impl Broker {
         &self,
         topic: &TopicOfBroker,
         slot: &QueueSlot,
-        drafts: &[(Draft<'_>, i64)],
+        puts: &[Put<'_>],
         scratch: &mut Scratch,
     ) -> Result<Appended> {
-        let total = drafts.iter().map(|(draft, _)| u64::from(draft.size())).sum();
-        scratch.units.clear();
+        let total = puts.iter().map(|put| u64::from(put.draft.size())).sum();
         let mut state = self.put_state.lock();
         // Under the lock, so that nothing is stored once a close or a deletion has begun.
         self.check_open()?;
         if topic.is_deleted() {
             return Err(Error::TopicNotFound(topic.name().as_str().into()));
         }
-        let PutState { appender } = &mut *state;
+        let PutState { appender, keys } = &mut *state;
         let first = QueueOffset::new(slot.next.load(Ordering::Relaxed));
         // Room for the units is secured before the log is touched: a full disk is `NotStored` (E2).
         let waiting = first.since(slot.queue.max_offset());
-        slot.queue.prepare(drafts.len().saturating_add(to_usize(waiting)))?;
+        let mut tail = slot.queue.tail();
+        tail.prepare(puts.len().saturating_add(to_usize(waiting)))?;
+        let mut before = appender.end();
         let inline = self.config.flush == FlushPolicy::Async
             && self.dispatched.load(Ordering::Relaxed) == appender.end();
         appender.make_room(&self.log, total)?;
         let millis = appender.stamp(self.clock.wall_millis());
         let physical = PhysicalOffset::new(appender.end());
-        let mut at = first;
-        for (draft, code) in drafts {
+        let (mut at, mut hashes) = (first, scratch.hashes.as_slice());
+        for Put { draft, tags_code, key_count } in puts {
             let place = appender.write(draft, &mut scratch.buffer, at, millis)?;
-            let tags_code = topic.unit_code(*code, millis);
+            let tags_code = topic.unit_code(*tags_code, millis);
             scratch.units.push(Unit { physical_offset: place, size: draft.size(), tags_code });
-            at = at.plus(1);
+            let (own, rest) = hashes.split_at(hashes.len().min(*key_count));
+            let of = |hash: &u32| IndexKey { physical: place, store_millis: millis, hash: *hash };
+            keys.push(before, appender.end(), own.iter().map(of));
+            (at, hashes, before) = (at.plus(1), rest, appender.end());
         }
         let end = appender.end();
         self.log.publish(end);
         // Ordering: the put lock orders the writers of `next`.
         slot.next.store(at.get(), Ordering::Relaxed);
-        if inline && slot.queue.append_run(first, &scratch.units).is_ok() {
+        if inline && tail.append_run(first, &scratch.units).is_ok() {
             self.dispatched.store(end, Ordering::Release);
         }
-        let room = appender.allocated_ahead();
-        drop(state);
-        self.kick_background(end, room);
+        let (room, waiting) = (appender.allocated_ahead(), keys.len());
+        drop((tail, state));
+        self.kick_background(end, room, waiting);
         Ok(Appended { first, physical, end: PhysicalOffset::new(end) })
     }
 
@@ -267,6 +306,9 @@ struct Appended {
 fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with(|cell| match cell.try_borrow_mut() {
         Ok(mut scratch) => {
+            scratch.buffer.clear();
+            scratch.units.clear();
+            scratch.hashes.clear();
             let result = work(&mut scratch);
             if scratch.buffer.capacity() > BUFFER_KEPT {
                 scratch.buffer = Vec::new();

@@ -243,10 +243,8 @@ impl Rebuild<'_> {
             ));
         }
         while queue.max_offset() < at {
-            queue.prepare(1)?;
             queue.append(queue.max_offset(), nobody)?;
         }
-        queue.prepare(1)?;
         queue.append(at, unit)
     }
 }

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 use crate::config::{Permission, TopicConfig};
 use crate::consumequeue::ConsumeQueue;
 use crate::error::{Error, Result};
+use crate::index::KeyHasher;
 use crate::storage::{Disk, Source, load_config, save_config};
-use crate::sync::{Arrivals, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arrivals, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, RwLock, fence};
 use crate::types::TopicName;
 
 /// The topic in which delayed messages wait, level `n` in queue `n - 1`.
@@ -33,7 +34,9 @@ pub(crate) struct TopicOfBroker {
     name: TopicName,
     config: RwLock<TopicConfig>,
     slots: RwLock<Vec<Option<Arc<QueueSlot>>>>,
-    arrivals: RwLock<Arc<Arrivals>>,
+    /// Who waits for messages; unset as long as nobody ever has.
+    arrivals: OnceLock<Arc<Arrivals>>,
+    key_hasher: KeyHasher,
     /// Whether its settings were guessed from the log, so that more queues may still turn up.
     restored: AtomicBool,
     /// Whether the topic has been deleted: senders may still hold it.
@@ -44,10 +47,11 @@ pub(crate) struct TopicOfBroker {
 
 impl TopicOfBroker {
     fn new(name: TopicName, config: TopicConfig) -> Self {
-        let (slots, arrivals) = (RwLock::default(), RwLock::default());
         let (restored, deleted) = (AtomicBool::new(false), AtomicBool::new(false));
         let holds_due_times = name.as_str() == SCHEDULE_TOPIC;
-        Self { name, config: RwLock::new(config), slots, arrivals, restored, deleted, holds_due_times }
+        let key_hasher = KeyHasher::new(name.as_str());
+        let (config, slots, arrivals) = (RwLock::new(config), RwLock::default(), OnceLock::new());
+        Self { name, config, slots, arrivals, key_hasher, restored, deleted, holds_due_times }
     }
 
     /// Returns the name.
@@ -98,14 +102,25 @@ impl TopicOfBroker {
             .map_or_else(|| Arc::clone(&new), |slot| Arc::clone(slot.get_or_insert_with(|| Arc::clone(&new))))
     }
 
-    /// Joins the wake-up of this topic on this broker with that of the same topic on the others.
+    /// Joins the wake-up of this topic on this broker with that of the same topic on the others. A store has one for
+    /// each name, so the first one stays.
     pub(crate) fn share_arrivals(&self, arrivals: &Arc<Arrivals>) {
-        *self.arrivals.write() = Arc::clone(arrivals);
+        let _ = self.arrivals.set(Arc::clone(arrivals));
+    }
+
+    /// Returns what hashes the topic's keys for the index.
+    pub(super) const fn key_hasher(&self) -> KeyHasher {
+        self.key_hasher
     }
 
     /// Wakes the consumers that wait for this topic.
     pub(crate) fn notify(&self) {
-        self.arrivals.read().notify();
+        // Ordering: a consumer shares its wake-up, registers there (whose fence is the partner of this one), and looks
+        // once more. Either it sees the message then, or the wake-up is seen here.
+        fence(Ordering::SeqCst);
+        if let Some(arrivals) = self.arrivals.get() {
+            arrivals.notify_fenced();
+        }
     }
 }
 

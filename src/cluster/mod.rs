@@ -19,7 +19,7 @@ pub(crate) use driven::Driven;
 use driven::DrivenHandles;
 use groups::Groups;
 pub(crate) use groups::{GroupKind, GroupSeat};
-pub(crate) use route::{Route, RouteQueue};
+pub(crate) use route::{QueuePlace, Route, RouteQueue};
 
 use crate::broker::{Broker, Health};
 use crate::clock::Clock;

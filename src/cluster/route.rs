@@ -1,19 +1,46 @@
 //! Where can messages of a topic be sent, and where can they be read?
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::broker::{Broker, TopicOfBroker};
+use crate::broker::{Broker, QueueSlot, TopicOfBroker};
 use crate::config::Permission;
 use crate::error::{Error, Result};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, OnceLock, Ordering};
 use crate::types::{MessageQueue, TopicName, to_usize};
+
+/// What a receipt says of where its message went. It outlives the store.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct QueuePlace {
+    pub(crate) queue: MessageQueue,
+    /// The store host in the records of the queue's broker.
+    pub(crate) host: SocketAddr,
+}
 
 /// One queue of a route, with what it takes to use it.
 #[derive(Debug, Clone)]
 pub(crate) struct RouteQueue {
-    pub(crate) queue: MessageQueue,
+    pub(crate) place: Arc<QueuePlace>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) topic: Arc<TopicOfBroker>,
+    /// Found when the queue is first sent to.
+    slot: OnceLock<Arc<QueueSlot>>,
+}
+
+impl RouteQueue {
+    /// Returns the name of the queue.
+    pub(crate) fn queue(&self) -> &MessageQueue {
+        &self.place.queue
+    }
+
+    /// Returns the queue as the broker has it, listing it there if no message has gone to it yet.
+    pub(crate) fn slot(&self) -> Result<&QueueSlot> {
+        if let Some(slot) = self.slot.get() {
+            return Ok(slot);
+        }
+        let slot = self.broker.slot(&self.topic, self.queue().queue_id())?;
+        Ok(self.slot.get_or_init(|| slot))
+    }
 }
 
 /// The queues of one topic over all brokers, as they were when the route was made.
@@ -47,9 +74,13 @@ impl Route {
             let config = topic.config();
             bits |= config.permission.bits();
             let queue = |id| RouteQueue {
-                queue: MessageQueue::new(name.clone(), broker.name().clone(), id),
+                place: Arc::new(QueuePlace {
+                    queue: MessageQueue::new(name.clone(), broker.name().clone(), id),
+                    host: broker.host(),
+                }),
                 broker: Arc::clone(broker),
                 topic: Arc::clone(&topic),
+                slot: OnceLock::new(),
             };
             if config.permission.can_write() {
                 write.extend((0..config.write_queues).map(queue));
@@ -61,7 +92,7 @@ impl Route {
         Some(Self {
             sendable: name.is_sendable(),
             topic: name,
-            write_names: write.iter().map(|entry: &RouteQueue| entry.queue.clone()).collect(),
+            write_names: write.iter().map(|entry: &RouteQueue| entry.queue().clone()).collect(),
             write,
             read,
             permission: Permission::from_bits(bits).unwrap_or(Permission::READ_WRITE),
@@ -124,12 +155,12 @@ impl Route {
 }
 
 fn find<'a>(queues: &'a [RouteQueue], queue: &MessageQueue) -> Option<&'a RouteQueue> {
-    queues.get(queues.binary_search_by(|entry| entry.queue.cmp(queue)).ok()?)
+    queues.get(queues.binary_search_by(|entry| entry.queue().cmp(queue)).ok()?)
 }
 
 fn no_such_queue(wrong: &MessageQueue, queues: &[RouteQueue]) -> Error {
     let known = match (queues.first(), queues.last()) {
-        (Some(first), Some(last)) => format!("those are {} to {}", first.queue, last.queue),
+        (Some(first), Some(last)) => format!("those are {} to {}", first.queue(), last.queue()),
         _ => "there are none".to_owned(),
     };
     Error::argument("queue", format!("{wrong} is none of the topic's queues for this: {known}"))

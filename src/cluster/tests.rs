@@ -48,7 +48,7 @@ fn cluster(dir: &Path, names: &[&str], auto_create: AutoCreate) -> Arc<Cluster> 
 }
 
 fn shown(queues: &[RouteQueue]) -> Vec<String> {
-    queues.iter().map(|entry| entry.queue.to_string()).collect()
+    queues.iter().map(|entry| entry.queue().to_string()).collect()
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod files;
 mod mend;
 mod parts;
 mod queue;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod trim;

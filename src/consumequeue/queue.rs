@@ -8,14 +8,12 @@ use super::files::{self, FoundFile};
 use super::unit::{UNIT_BYTES, UNIT_LEN, Unit};
 use super::windows::{OVERLAP, WINDOW, Window};
 use crate::error::{Error, Result};
-use crate::storage::{Access, Durable, EntryKind, NewFile, file_name};
+use crate::storage::{Access, file_name};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::types::{QueueOffset, TopicName, to_u64, to_usize};
 
 /// The first step in which a file gets its blocks, and the unit of all.
 pub(super) const BLOCK: u64 = 4_096;
-/// The largest step.
-const STEP_MAX: u64 = 64 << 10;
 /// What `dirty_from` holds when nothing is.
 const CLEAN: u64 = u64::MAX;
 
@@ -40,7 +38,7 @@ pub(crate) struct ConsumeQueue {
     topic: TopicName,
     queue_id: u32,
     /// Used since the clock hand last passed.
-    used: AtomicBool,
+    pub(super) used: AtomicBool,
     /// Something stands behind the last unit that is no unit: it must be removed before the first append.
     pub(super) suspect: AtomicBool,
     pub(super) min: AtomicU64,
@@ -167,83 +165,20 @@ impl ConsumeQueue {
         Ok(low)
     }
 
-    /// Has room for `count` more units: blocks, and the next file where this one ends. Cheap when there is room.
-    pub(crate) fn prepare(&self, count: usize) -> Result<()> {
-        let next = self.max.load(Ordering::Relaxed).saturating_mul(UNIT_LEN);
-        let needed = next.saturating_add(to_u64(count).saturating_mul(UNIT_LEN));
-        let mut state = self.state.lock();
-        if needed > state.ready_end {
-            self.make_ready(&mut state, needed)?;
-        }
-        if !state.tail.as_ref().is_some_and(|tail| tail.covers(next)) {
-            self.move_tail(&mut state, next)?;
-        }
-        Ok(())
-    }
-
-    /// Puts real blocks behind everything before `needed`, making files on the way.
-    fn make_ready(&self, state: &mut State, needed: u64) -> Result<()> {
-        let size = self.shared.options.file_size;
-        while state.ready_end < needed {
-            if state.ready_end >= state.end {
-                let start = state.end;
-                self.make_file(start)?;
-                state.end = start.saturating_add(size);
-                state.ready_end = start.saturating_add(BLOCK.min(size));
-                continue;
-            }
-            let file_start = self.file_of(state.ready_end);
-            let have = state.ready_end.saturating_sub(file_start);
-            let step = have.clamp(BLOCK, STEP_MAX);
-            let upto = have.saturating_add(step).next_multiple_of(BLOCK).min(size);
-            self.shared.disk.allocate(&self.path(file_start), have..upto)?;
-            state.ready_end = file_start.saturating_add(upto);
-        }
-        Ok(())
-    }
-
-    fn make_file(&self, start: u64) -> Result<()> {
-        let disk = self.shared.disk.as_ref();
-        let options = &self.shared.options;
-        let path = self.path(start);
-        let dir = self.dir();
-        if disk.metadata(&dir)?.is_none() {
-            let topic_dir = options.dir.join(self.topic.as_str());
-            disk.create_dir(&topic_dir)?;
-            disk.create_dir(&dir)?;
-        }
-        // What a crash left of a last file, and what does not count as one.
-        self.remove_file(start)?;
-        let (path, temp_dir, len) = (&path, &options.temp_dir, options.file_size);
-        // What a crash left of a file counted as no file when the queue was opened.
-        if disk.metadata(path)?.is_some_and(|left| left.kind == EntryKind::File && left.len < len) {
-            disk.remove_file(path)?;
-        }
-        NewFile { path, temp_dir, len, first_blocks: BLOCK, durable: Durable::No }.create(disk)?;
-        self.mark_dirty(start);
-        Ok(())
-    }
-
-    fn map(&self, byte: u64) -> Result<Window> {
+    /// Maps the window in which a byte of the queue lies; `last` is the one that it takes the place of.
+    pub(super) fn map(&self, byte: u64, last: Option<&Window>) -> Result<Window> {
         let size = self.shared.options.file_size;
         let file_start = self.file_of(byte);
         let inside = byte.saturating_sub(file_start);
         let from = inside / WINDOW * WINDOW;
-        let to = from.saturating_add(WINDOW).saturating_add(OVERLAP).min(size);
+        let span = last.map_or(WINDOW, |last| last.next_span(byte));
+        let to = from.saturating_add(span).saturating_add(OVERLAP).min(size);
         self.shared.maps.take_one();
         let map = self.shared.disk.map(&self.path(file_start), from..to, Access::Random);
         if map.is_err() {
             self.shared.maps.give_back(1);
         }
-        Ok(Window { start: file_start.saturating_add(from), map: map? })
-    }
-
-    fn move_tail(&self, state: &mut State, byte: u64) -> Result<()> {
-        let window = self.map(byte)?;
-        if state.tail.replace(window).is_some() {
-            self.shared.maps.give_back(1);
-        }
-        Ok(())
+        Ok(Window { start: file_start.saturating_add(from), span, map: map? })
     }
 
     /// Returns the window in which a unit lies that can be read.
@@ -254,7 +189,7 @@ impl ConsumeQueue {
         if let Some(window) = [tail, read].into_iter().flatten().find(|window| window.covers(byte)) {
             return Ok(window.clone());
         }
-        let window = self.map(byte)?;
+        let window = self.map(byte, state.read.as_ref())?;
         if state.read.replace(window.clone()).is_some() {
             self.shared.maps.give_back(1);
         }
@@ -270,43 +205,6 @@ impl ConsumeQueue {
             let taken = [state.tail.take(), state.read.take()];
             self.shared.maps.give_back(taken.iter().flatten().count());
         }
-    }
-
-    /// Appends one unit, which readers see when this returns. One writer at a time.
-    pub(crate) fn append(&self, at: QueueOffset, unit: Unit) -> Result<()> {
-        self.append_run(at, &[unit])
-    }
-
-    /// Appends units that follow each other, which readers see all at once. One writer at a time.
-    pub(crate) fn append_run(&self, at: QueueOffset, units: &[Unit]) -> Result<()> {
-        let max = self.max.load(Ordering::Relaxed);
-        if at.get() != max {
-            let what =
-                format!("unit {at} was to follow unit {max} of queue {} of {}", self.queue_id, self.topic);
-            return Err(Error::corrupt(&self.dir(), max.saturating_mul(UNIT_LEN), what));
-        }
-        let from = max.saturating_mul(UNIT_LEN);
-        let mut byte = from;
-        let mut state = self.state.lock();
-        let needed = from.saturating_add(to_u64(units.len()).saturating_mul(UNIT_LEN));
-        if needed > state.ready_end {
-            self.make_ready(&mut state, needed)?;
-        }
-        for unit in units {
-            if !state.tail.as_ref().is_some_and(|tail| tail.covers(byte)) {
-                self.move_tail(&mut state, byte)?;
-            }
-            if let Some(tail) = &state.tail {
-                tail.map.put(to_usize(byte.saturating_sub(tail.start)), &unit.encode())?;
-            }
-            byte = byte.saturating_add(UNIT_LEN);
-        }
-        self.used.store(true, Ordering::Relaxed);
-        // Ordering: partner of the load in `max_offset`.
-        self.max.store(max.saturating_add(to_u64(units.len())), Ordering::Release);
-        // After the publication: a sync that takes the mark sees how far it has to go.
-        self.mark_dirty(from);
-        Ok(())
     }
 
     /// Returns the unit at a place, `None` if there is none.
@@ -343,7 +241,7 @@ impl ConsumeQueue {
                 Err(error) => return Err(error),
             };
             let stop = end
-                .min(window.start.saturating_add(WINDOW))
+                .min(window.start.saturating_add(window.span))
                 .min(self.file_of(byte).saturating_add(self.shared.options.file_size));
             let whole = stop.saturating_sub(byte).next_multiple_of(UNIT_LEN);
             let position = to_usize(byte.saturating_sub(window.start));

@@ -26,7 +26,6 @@ fn unit(n: u64) -> Unit {
 
 fn fill(queue: &ConsumeQueue, range: std::ops::Range<u64>) {
     for n in range {
-        queue.prepare(1).unwrap();
         queue.append(QueueOffset::new(n), unit(n)).unwrap();
     }
 }
@@ -189,7 +188,7 @@ fn e2_room_in_a_later_file_of_a_reopened_queue_has_real_blocks_behind_it() {
     fill(&queues.get_or_create(&topic("t"), 0).unwrap(), 0..10_100);
     drop(queues);
     let queue = open(dir.path(), 200_000, 100).get(&topic("t"), 0).unwrap();
-    queue.prepare(110).unwrap();
+    queue.tail().prepare(110).unwrap();
     let second = fs::metadata(dir.path().join("consumequeue/t/0/00000000000000200000")).unwrap();
     assert!(second.blocks() * 512 >= 210 * 20, "{} bytes for 210 units", second.blocks() * 512);
 }

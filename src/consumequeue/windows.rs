@@ -1,7 +1,8 @@
 //! Which parts of the queue files are mapped, and which queue gives up its maps when there are too many?
 //!
-//! A queue maps windows of 64 KiB and a page more, so that a unit never lies across the end of one. It has at most two:
-//! the one in which it is written, and the one that was read last. When all queues together have too many, a clock hand
+//! A queue maps windows of 64 KiB and a page more, so that a unit never lies across the end of one, and of twice as much
+//! each time it goes on where the last one ended: mapping waits for whoever else changes the address space of the
+//! process. It has at most two: the one in which it is written, and the one that was read last. When all queues together have too many, a clock hand
 //! goes round and takes those of a queue that has not been used since the hand last passed.
 
 use std::sync::{Arc, Weak};
@@ -9,9 +10,12 @@ use std::sync::{Arc, Weak};
 use super::ConsumeQueue;
 use crate::storage::MappedFile;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::types::to_u64;
 
-/// Bytes of a window in which units start.
+/// Bytes of the first window in which units start, and the unit of all.
 pub(super) const WINDOW: u64 = 64 << 10;
+/// The same of the largest.
+const WINDOW_MAX: u64 = 1 << 20;
 /// Bytes behind those, for the end of the last unit.
 pub(super) const OVERLAP: u64 = 4_096;
 
@@ -20,6 +24,8 @@ pub(super) const OVERLAP: u64 = 4_096;
 pub(super) struct Window {
     /// The byte of the queue at which it starts.
     pub(super) start: u64,
+    /// Bytes in which units start.
+    pub(super) span: u64,
     pub(super) map: Arc<MappedFile>,
 }
 
@@ -27,8 +33,15 @@ impl Window {
     /// Tells whether the unit that starts at a byte of the queue lies in it.
     pub(super) fn covers(&self, byte: u64) -> bool {
         byte.checked_sub(self.start).is_some_and(|inside| {
-            inside < WINDOW && inside.saturating_add(super::UNIT_LEN) <= crate::types::to_u64(self.map.len())
+            inside < self.span && inside.saturating_add(super::UNIT_LEN) <= to_u64(self.map.len())
         })
+    }
+
+    /// Returns how long the window should be in which a byte lies, if this is the one that was used last.
+    pub(super) fn next_span(&self, byte: u64) -> u64 {
+        let end = self.start.saturating_add(self.span.min(to_u64(self.map.len())));
+        let goes_on = byte.checked_sub(end).is_some_and(|behind| behind < super::UNIT_LEN);
+        if goes_on { self.span.saturating_mul(2).min(WINDOW_MAX) } else { WINDOW }
     }
 }
 

@@ -88,7 +88,7 @@ impl ConsumerBuilder {
 
 /// Returns where a group starts in a queue that is new to it.
 pub(super) fn first_offset(entry: &RouteQueue, start: StartFrom) -> Result<QueueOffset> {
-    let (topic, queue_id) = (entry.queue.topic(), entry.queue.queue_id());
+    let (topic, queue_id) = (entry.queue().topic(), entry.queue().queue_id());
     let (min, max) = entry.broker.queue_range(topic, queue_id).unwrap_or_default();
     Ok(match start {
         StartFrom::Earliest => min,

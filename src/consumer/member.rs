@@ -86,17 +86,17 @@ impl Member {
             let known_topic = route
                 .read
                 .iter()
-                .any(|entry| entry.broker.positions().get(&self.key(&entry.queue)).is_some());
+                .any(|entry| entry.broker.positions().get(&self.key(entry.queue())).is_some());
             let start = if known_topic { StartFrom::Earliest } else { start };
             for entry in &route.read {
-                let known = lanes.list.iter_mut().find(|(_, lane)| lane.queue == entry.queue);
+                let known = lanes.list.iter_mut().find(|(_, lane)| lane.queue == *entry.queue());
                 if let Some((_, lane)) = &known
                     && Arc::ptr_eq(&lane.topic, &entry.topic)
                 {
                     continue;
                 }
                 let positions = entry.broker.positions();
-                let key = self.key(&entry.queue);
+                let key = self.key(entry.queue());
                 let position = match positions.get(&key) {
                     Some(position) => position,
                     None => positions.position(&key, builder::first_offset(entry, start)?)?,
@@ -105,7 +105,7 @@ impl Member {
                     Some((_, lane)) => lane.restart(Arc::clone(&entry.topic), position),
                     None => {
                         let (broker, topic) = (Arc::clone(&entry.broker), Arc::clone(&entry.topic));
-                        lanes.list.push((place, Lane::new(entry.queue.clone(), broker, topic, position)));
+                        lanes.list.push((place, Lane::new(entry.queue().clone(), broker, topic, position)));
                     }
                 }
             }

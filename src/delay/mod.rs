@@ -26,7 +26,8 @@ use crate::broker::{Broker, PutMessage, SCHEDULE_TOPIC, WaitForFlush};
 use crate::clock::Clock;
 use crate::commitlog::MessageView;
 use crate::error::{Error, Result};
-use crate::message::properties::{append_without, name};
+use crate::message::Properties;
+use crate::message::properties::{IndexTexts, append_without, name};
 use crate::message::tags::tags_code;
 use crate::sync::Mutex;
 use crate::types::{PhysicalOffset, QueueOffset, TopicName};
@@ -323,6 +324,7 @@ fn put_again<'a>(message: &'a MessageView, properties: &'a [u8], reconsume_times
         prepared_transaction_offset: PhysicalOffset::ZERO,
         body: message.raw_body(),
         properties,
+        index_texts: IndexTexts::of(Properties::new(properties)),
         tags_code: tags_code(record.tag()),
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::broker::BrokerOptions;
 use crate::clock::ManualClock;
 use crate::config::{Background, FlushPolicy, StoreConfig, TopicConfig};
+use crate::message::properties::IndexTexts;
 use crate::message::sys_flag::SysFlag;
 use crate::storage::RealDisk;
 use crate::storage::faulty::{Faults, FaultyDisk, Operation};
@@ -57,6 +58,7 @@ impl Shard {
             prepared_transaction_offset: PhysicalOffset::ZERO,
             body,
             properties: b"__CRC32#\x01123\x02KEYS\x01k\x02",
+            index_texts: IndexTexts { unique: None, keys: "k" },
             tags_code: 0,
         };
         let later = crate::broker::Later { level, wait: WaitForFlush::Yes };

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::file::IndexFile;
-pub(crate) use self::format::{Geometry, key_hash};
+pub(crate) use self::format::{Geometry, KeyHasher, key_hash};
 use self::load::mend;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -43,12 +43,13 @@ pub(crate) struct IndexOptions {
     pub clock: Arc<dyn Clock>,
 }
 
-/// One message and the hashes of all its keys, in the order in which RocketMQ writes them: unique id first.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Keyed<'a> {
+/// One key of one message. Those of a message follow each other in the order in which RocketMQ writes them: unique id
+/// first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexKey {
     pub physical: PhysicalOffset,
     pub store_millis: i64,
-    pub hashes: &'a [u32],
+    pub hash: u32,
 }
 
 /// All index files of one broker: one writer at a time, any number of readers.
@@ -114,12 +115,7 @@ impl Index {
         self.end.fetch_max(end.get(), Ordering::AcqRel);
     }
 
-    /// Puts one message under all its keys; see [`put_run`](Self::put_run).
-    pub(crate) fn put(&self, physical: PhysicalOffset, store_millis: i64, hashes: &[u32]) -> Result<()> {
-        self.put_run(&[Keyed { physical, store_millis, hashes }])
-    }
-
-    /// Puts messages in the order of the log.
+    /// Puts messages in the order of the log, each with all its keys.
     ///
     /// What lies before [`end`](Self::end) or before the newest entry is there already and is passed over; a message
     /// that an earlier call put under some of its keys gets the others. Waits for another writer, and for the disk
@@ -129,56 +125,60 @@ impl Index {
     ///
     /// [`Error::StoreFull`] before a block is touched that does not exist, and [`Error::Io`]: the messages before the
     /// failing one are in, and calling again with the same run goes on from there.
-    pub(crate) fn put_run(&self, run: &[Keyed<'_>]) -> Result<()> {
+    pub(crate) fn put_run(&self, run: &[IndexKey]) -> Result<()> {
         let mut writer = self.writer.lock();
         let end = self.end.load(Ordering::Relaxed);
-        for part in run.chunks(RUN_COUNT) {
-            if let (Some(file), 2..) = (&writer.file, part.len()) {
-                file.touch(part.iter().flat_map(|message| message.hashes.iter().copied()));
-            }
-            for message in part {
-                if message.physical.get() >= end {
-                    self.put_message(&mut writer, message)?;
+        let (mut ahead, mut touched) = (run, 0_usize);
+        for message in run.chunk_by(|key, next| key.physical == next.physical) {
+            if touched == 0 {
+                let (part, rest) = ahead.split_at(ahead.len().min(RUN_COUNT));
+                if let (Some(file), 2..) = (&writer.file, part.len()) {
+                    file.touch(part.iter().map(|key| key.hash));
                 }
+                (ahead, touched) = (rest, part.len());
+            }
+            touched = touched.saturating_sub(message.len());
+            if message.first().is_some_and(|key| key.physical.get() >= end) {
+                self.put_message(&mut writer, message)?;
             }
         }
         Ok(())
     }
 
-    fn put_message(&self, writer: &mut Writer, message: &Keyed<'_>) -> Result<()> {
-        let physical = message.physical.get();
+    fn put_message(&self, writer: &mut Writer, message: &[IndexKey]) -> Result<()> {
+        let Some(physical) = message.first().map(|key| key.physical.get()) else { return Ok(()) };
         let missing = match writer.last_physical {
             Some(last) if physical < last => return Ok(()),
-            Some(last) if physical == last => self.missing_of(message)?,
-            _ => message.hashes,
+            Some(last) if physical == last => self.missing_of(physical, message)?,
+            _ => message,
         };
-        for hash in missing {
+        for key in missing {
             if writer.next >= writer.room {
                 self.make_room(writer)?;
             }
             let Some(file) = &writer.file else { return Ok(()) };
-            file.put(*hash, physical, message.store_millis)?;
+            file.put(key.hash, physical, key.store_millis)?;
             writer.next += 1;
             writer.last_physical = Some(physical);
         }
         Ok(())
     }
 
-    /// Returns the hashes of the newest message that it has not been put under yet.
-    fn missing_of<'a>(&self, message: &Keyed<'a>) -> Result<&'a [u32]> {
+    /// Returns the keys of the newest message that it has not been put under yet.
+    fn missing_of<'a>(&self, physical: u64, message: &'a [IndexKey]) -> Result<&'a [IndexKey]> {
         let mut there = Vec::new();
         for file in self.files.read().iter().rev() {
-            if !file.trailing(message.physical.get(), &mut there)? {
+            if !file.trailing(physical, &mut there)? {
                 break;
             }
         }
         there.reverse();
-        if there.starts_with(message.hashes) {
-            return Ok(&[]);
-        }
         // A message that another version of the broker put under other keys is put under all of ours: a query
         // yields it once all the same.
-        Ok(message.hashes.strip_prefix(there.as_slice()).unwrap_or(message.hashes))
+        if message.iter().zip(&there).any(|(key, hash)| key.hash != *hash) {
+            return Ok(message);
+        }
+        Ok(message.get(there.len()..).unwrap_or_default())
     }
 
     /// Allocates the blocks of the next entries, in a new file if the last one is full.

@@ -5,9 +5,9 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Geometry, Index, IndexOptions, Keyed, key_hash};
+use super::{Geometry, Index, IndexKey, IndexOptions, key_hash};
 use crate::clock::ManualClock;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::storage::{Disk, PrivateDisk, RealDisk};
 use crate::sync::{AtomicU64, Ordering};
 use crate::types::PhysicalOffset;
@@ -66,10 +66,15 @@ impl Fixture {
     }
 }
 
+/// Puts one message under all its keys.
+fn put(index: &Index, physical: PhysicalOffset, store_millis: i64, hashes: &[u32]) -> Result<()> {
+    let keys = hashes.iter().map(|hash| IndexKey { physical, store_millis, hash: *hash });
+    index.put_run(&keys.collect::<Vec<_>>())
+}
+
 fn put_nth(index: &Index, number: u64) {
     let hashes = [key_hash("t", &format!("own-{number}")), key_hash("t", "all")];
-    index
-        .put(PhysicalOffset::new(number * 100), START + i64::try_from(number).unwrap() * 500, &hashes)
+    put(index, PhysicalOffset::new(number * 100), START + i64::try_from(number).unwrap() * 500, &hashes)
         .unwrap();
 }
 
@@ -115,7 +120,7 @@ fn read_u32(path: &Path, position: usize) -> u32 {
 fn the_worked_example_is_written_byte_for_byte() {
     let fixture = Fixture::new(Geometry { slots: 1_000, entries: 1_500 });
     let index = fixture.open();
-    index.put(PhysicalOffset::ZERO, START, &[key_hash("TopicTest", "K1")]).unwrap();
+    put(&index, PhysicalOffset::ZERO, START, &[key_hash("TopicTest", "K1")]).unwrap();
     let files = fixture.files();
     assert_eq!(files[0].file_name().unwrap(), "20231114101320001");
     let content = fs::read(&files[0]).unwrap();
@@ -133,8 +138,8 @@ fn a_second_message_counts_its_seconds_and_points_to_the_one_before_it_in_its_ch
     let fixture = Fixture::new(Geometry { slots: 1_000, entries: 1_500 });
     let index = fixture.open();
     let hash = key_hash("TopicTest", "K1");
-    index.put(PhysicalOffset::ZERO, START, &[hash]).unwrap();
-    index.put(PhysicalOffset::new(0x1_0000_0123), START + 2_999, &[hash]).unwrap();
+    put(&index, PhysicalOffset::ZERO, START, &[hash]).unwrap();
+    put(&index, PhysicalOffset::new(0x1_0000_0123), START + 2_999, &[hash]).unwrap();
     let content = fs::read(&fixture.files()[0]).unwrap();
     let entry = [0x00, 0x29, 0xe2, 0xc8, 0, 0, 0, 1, 0, 0, 1, 0x23, 0, 0, 0, 2, 0, 0, 0, 1];
     assert_eq!(content[40 + 4_000 + 40..][..20], entry);
@@ -148,11 +153,11 @@ fn t_j7_a_file_takes_one_entry_less_than_it_has_room_for_and_the_next_one_goes_o
     let index = fixture.open();
     for number in 0..399_u64 {
         let hashes = [key_hash("t", &number.to_string())];
-        index.put(PhysicalOffset::new(number), START + i64::try_from(number).unwrap(), &hashes).unwrap();
+        put(&index, PhysicalOffset::new(number), START + i64::try_from(number).unwrap(), &hashes).unwrap();
     }
     assert_eq!(fixture.files().len(), 1);
     assert_eq!(query(&index, "60"), [60]);
-    index.put(PhysicalOffset::new(399), START + 7_000, &[key_hash("t", "399")]).unwrap();
+    put(&index, PhysicalOffset::new(399), START + 7_000, &[key_hash("t", "399")]).unwrap();
     let files = fixture.files();
     assert_eq!(files.len(), 2);
     assert_eq!((read_u32(&files[0], 36), read_u32(&files[1], 36)), (400, 2));
@@ -165,8 +170,8 @@ fn t_j7_a_file_takes_one_entry_less_than_it_has_room_for_and_the_next_one_goes_o
 fn t_j5_keys_with_one_hash_lead_to_candidates_of_their_own_topic_and_hash() {
     let fixture = Fixture::new(SMALL);
     let index = fixture.open();
-    index.put(PhysicalOffset::ZERO, START, &[key_hash("AaTopic", "Aa")]).unwrap();
-    index.put(PhysicalOffset::new(100), START, &[key_hash("BBTopic", "BB")]).unwrap();
+    put(&index, PhysicalOffset::ZERO, START, &[key_hash("AaTopic", "Aa")]).unwrap();
+    put(&index, PhysicalOffset::new(100), START, &[key_hash("BBTopic", "BB")]).unwrap();
     // All four combinations share a hash: the caller must look at the message.
     assert_eq!(key_hash("AaTopic", "BB"), key_hash("BBTopic", "Aa"));
     let mut found = Vec::new();
@@ -183,7 +188,7 @@ fn a12_a_message_with_a_thousand_keys_is_found_by_each_across_files() {
     let fixture = Fixture::new(SMALL);
     let index = fixture.open();
     let hashes: Vec<_> = (0..1_000).map(|number| key_hash("t", &format!("key-{number}"))).collect();
-    index.put(PhysicalOffset::new(5), START, &hashes).unwrap();
+    put(&index, PhysicalOffset::new(5), START, &hashes).unwrap();
     for number in 0..1_000 {
         assert_eq!(query(&index, &format!("key-{number}")), [5]);
     }
@@ -194,7 +199,7 @@ fn a12_a_message_with_a_thousand_keys_is_found_by_each_across_files() {
 fn a_message_that_carries_a_key_twice_has_two_entries_and_is_visited_once() {
     let fixture = Fixture::new(SMALL);
     let index = fixture.open();
-    index.put(PhysicalOffset::new(7), START, &[key_hash("t", "all"), key_hash("t", "all")]).unwrap();
+    put(&index, PhysicalOffset::new(7), START, &[key_hash("t", "all"), key_hash("t", "all")]).unwrap();
     assert_eq!(query(&index, "all"), [7]);
     assert_eq!(read_u32(&fixture.files()[0], 36), 3);
 }
@@ -238,7 +243,7 @@ fn a_message_stored_while_the_clock_was_set_back_is_found_by_its_time() {
     let fixture = Fixture::new(SMALL);
     let index = fixture.open();
     for (number, millis) in [(0, START), (1, START - 60_000), (2, START + 60_000)] {
-        index.put(PhysicalOffset::new(number), millis, &[key_hash("t", "all")]).unwrap();
+        put(&index, PhysicalOffset::new(number), millis, &[key_hash("t", "all")]).unwrap();
     }
     assert_eq!(query_at(&index, "all", START - 60_000..=START - 60_000), [1]);
     assert_eq!(query_at(&index, "all", START + 60_000..=START + 60_000), [2]);
@@ -259,10 +264,10 @@ fn a_message_put_under_some_of_its_keys_gets_the_others() {
     let fixture = Fixture::new(SMALL);
     let hashes: Vec<_> = (0..25).map(|number| key_hash("t", &format!("key-{number}"))).collect();
     let index = fixture.open();
-    index.put(PhysicalOffset::new(5), START, &hashes[..17]).unwrap();
+    put(&index, PhysicalOffset::new(5), START, &hashes[..17]).unwrap();
     drop(index);
     let index = fixture.open();
-    index.put(PhysicalOffset::new(5), START, &hashes).unwrap();
+    put(&index, PhysicalOffset::new(5), START, &hashes).unwrap();
     let counts: Vec<_> = fixture.files().iter().map(|path| read_u32(path, 36)).collect();
     assert_eq!(counts, [11, 11, 6]);
 }
@@ -272,7 +277,7 @@ fn what_lies_before_the_end_is_passed_over() {
     let fixture = Fixture::new(SMALL);
     let index = fixture.open();
     index.advance_to(PhysicalOffset::new(1_000));
-    index.put(PhysicalOffset::new(999), START, &[1]).unwrap();
+    put(&index, PhysicalOffset::new(999), START, &[1]).unwrap();
     assert!(!fixture.dir().exists());
     index.advance_to(PhysicalOffset::new(10));
     assert_eq!(index.end().get(), 1_000);
@@ -281,18 +286,16 @@ fn what_lies_before_the_end_is_passed_over() {
 #[test]
 fn a_run_is_put_like_its_messages_one_by_one() {
     let (one, run) = (Fixture::filled(200), Fixture::new(SMALL));
-    let hashes: Vec<_> =
-        (0..200).map(|number| [key_hash("t", &format!("own-{number}")), key_hash("t", "all")]).collect();
-    let messages: Vec<_> = hashes
-        .iter()
-        .zip(0_u32..)
-        .map(|(hashes, number)| Keyed {
-            physical: PhysicalOffset::new(u64::from(number) * 100),
-            store_millis: START + i64::from(number) * 500,
-            hashes,
+    let keys: Vec<_> = (0..200_u32)
+        .flat_map(|number| {
+            [format!("own-{number}"), "all".to_owned()].map(|key| IndexKey {
+                physical: PhysicalOffset::new(u64::from(number) * 100),
+                store_millis: START + i64::from(number) * 500,
+                hash: key_hash("t", &key),
+            })
         })
         .collect();
-    run.open().put_run(&messages).unwrap();
+    run.open().put_run(&keys).unwrap();
     let content = |fixture: &Fixture| -> Vec<_> {
         fixture
             .files()

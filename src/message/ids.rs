@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::types::PhysicalOffset;
 
-/// Bytes of an id that names an IPv4 host.
-const LEN_V4: usize = 16;
 /// Bytes of an id that names an IPv6 host.
 const LEN_V6: usize = 28;
+/// 127.0.0.1.
+const LOCALHOST: u64 = 0x7F00_0001;
 const MILLIS_OF_A_DAY: i64 = 86_400_000;
 
 /// The id of a message: 16 or 28 bytes, written as 32 or 56 upper-case hexadecimal digits.
@@ -31,18 +31,20 @@ const MILLIS_OF_A_DAY: i64 = 86_400_000;
 #[doc(alias = "msgId")]
 #[doc(alias = "offsetMsgId")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+// Copied in words instead of bytes.
+#[repr(align(8))]
 pub struct MessageId {
     len: u8,
     bytes: [u8; LEN_V6],
 }
 
 impl MessageId {
-    fn from_v4(bytes: [u8; LEN_V4]) -> Self {
-        let mut all = [0; LEN_V6];
-        if let Some(front) = all.first_chunk_mut() {
-            *front = bytes;
-        }
-        Self { len: 16, bytes: all }
+    /// Makes an id of 16 bytes from both halves.
+    fn from_v4(front: u64, back: u64) -> Self {
+        let mut bytes = [0; LEN_V6];
+        put(&mut bytes, 0, front.to_be_bytes());
+        put(&mut bytes, 8, back.to_be_bytes());
+        Self { len: 16, bytes }
     }
 
     /// Returns the 16 or 28 bytes that the digits stand for.
@@ -63,11 +65,8 @@ impl MessageId {
 
     /// Appends the digits.
     pub(crate) fn append_hex(&self, text: &mut Vec<u8>) {
-        let digits = self.digits();
-        match digits.first_chunk::<{ 2 * LEN_V4 }>() {
-            Some(half) if self.len == 16 => text.extend_from_slice(half),
-            _ => text.extend_from_slice(&digits),
-        }
+        let (words, _) = self.as_bytes().as_chunks::<4>();
+        words.iter().for_each(|word| text.extend_from_slice(&hex_of(*word)));
     }
 
     /// Reads the digits as they stand in a property.
@@ -189,7 +188,7 @@ pub(crate) fn parse_offset_id(id: &MessageId) -> Option<(SocketAddr, PhysicalOff
 /// | 2 | counter |
 #[derive(Debug)]
 pub(crate) struct UniqueIds {
-    pid: [u8; 2],
+    pid: u64,
     drawn: u32,
     /// The low 16 bits are the counter, those above are added to `drawn`: so two ids of one process differ even when
     /// more than 65,536 are made in one step of a coarse clock.
@@ -201,10 +200,9 @@ pub(crate) struct UniqueIds {
 impl UniqueIds {
     pub(crate) fn new() -> Self {
         let drawn = RandomState::new().build_hasher().finish();
-        let [_, _, high, low] = std::process::id().to_be_bytes();
         let [_, _, _, _, a, b, c, d] = drawn.to_be_bytes();
         Self {
-            pid: [high, low],
+            pid: u64::from(std::process::id()) & 0xFFFF,
             drawn: u32::from_be_bytes([a, b, c, d]),
             count: AtomicU64::new(0),
             month: AtomicI64::new(i64::MAX),
@@ -215,10 +213,12 @@ impl UniqueIds {
     pub(crate) fn next(&self, now_millis: i64) -> MessageId {
         // Ordering: the count is a name dispenser; nothing is published through it.
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let [_, _, r0, r1, r2, r3, c0, c1] = count.wrapping_add(u64::from(self.drawn) << 16).to_be_bytes();
-        let [p0, p1] = self.pid;
-        let [t0, t1, t2, t3] = self.millis_of_month(now_millis).to_be_bytes();
-        MessageId::from_v4([127, 0, 0, 1, p0, p1, r0, r1, r2, r3, t0, t1, t2, t3, c0, c1])
+        // The number drawn above the counter, as they stand on both sides of the time.
+        let number = count.wrapping_add(u64::from(self.drawn) << 16) & 0xFFFF_FFFF_FFFF;
+        let time = u64::from(self.millis_of_month(now_millis));
+        let front = LOCALHOST << 32 | self.pid << 16 | number >> 32;
+        let back = number << 32 & 0xFFFF << 48 | time << 16 | number & 0xFFFF;
+        MessageId::from_v4(front, back)
     }
 
     fn millis_of_month(&self, now_millis: i64) -> u32 {

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use super::ids::MessageId;
-use super::properties::{self, VALUE_END, name, split_keys};
+use super::properties::{self, IndexTexts, VALUE_END, name, split_keys};
+
+/// How the properties of every record of ours start.
+const UNIQUE_START: &[u8] = b"UNIQ_KEY\x01";
 
 /// A message to be sent: a topic, a body, and what finds it again.
 ///
@@ -204,9 +207,16 @@ impl Message {
         &self.keys
     }
 
-    /// Appends the properties of the record of this message. It must have been checked.
+    /// Returns what the record is looked up by; `encoded` is what [`append_properties`](Self::append_properties) wrote.
+    pub(crate) fn index_texts<'a>(&'a self, encoded: &'a [u8]) -> IndexTexts<'a> {
+        let id =
+            encoded.strip_prefix(UNIQUE_START).and_then(|rest| rest.split(|byte| *byte == VALUE_END).next());
+        IndexTexts { unique: id.and_then(|id| std::str::from_utf8(id).ok()), keys: &self.keys }
+    }
+
+    /// Appends the properties of the record of this message, its id first. It must have been checked.
     pub(crate) fn append_properties(&self, id: &MessageId, encoded: &mut Vec<u8>) {
-        encoded.extend_from_slice(b"UNIQ_KEY\x01");
+        encoded.extend_from_slice(UNIQUE_START);
         id.append_hex(encoded);
         encoded.push(VALUE_END);
         properties::append(encoded, name::KEYS, &self.keys);
@@ -258,6 +268,7 @@ mod tests {
             ("n", "v"),
         ];
         assert_eq!(Properties::new(&encoded).iter().collect::<Vec<_>>(), expected);
+        assert_eq!(message.index_texts(&encoded), IndexTexts::of(Properties::new(&encoded)));
         encoded.clear();
         Message::new("orders", "hello").append_properties(&id, &mut encoded);
         assert_eq!(encoded, b"UNIQ_KEY\x017F00000100002A9F000000000000007C\x02");

@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::crc::body_crc;
 use super::ids::{MessageId, offset_id};
-use super::properties::{NAME_END, Properties, VALUE_END, name, split_keys};
+use super::properties::{IndexTexts, NAME_END, Properties, VALUE_END, name, split_keys};
 use super::sys_flag::SysFlag;
 use crate::types::{PhysicalOffset, QueueOffset, to_usize};
 
@@ -303,8 +303,7 @@ impl<'a> Record<'a> {
 
     /// Walks through what the index files the message under: the unique id, then the keys from left to right.
     pub(crate) fn index_keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let [unique, keys] = self.properties().pick([name::UNIQ_KEY, name::KEYS]);
-        unique.into_iter().chain(split_keys(keys.unwrap_or_default()))
+        IndexTexts::of(self.properties()).split()
     }
 
     /// Returns the unique id, or the offset id where there is none that reads as an id.

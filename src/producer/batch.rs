@@ -2,8 +2,9 @@
 
 use std::borrow::Borrow;
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::{Ids, Producer, SendMode, SendReceipt, check_topic, put_message, wait_of};
+use super::{Producer, SendMode, SendReceipt, check_topic, put_message, wait_of};
 use crate::broker::PutMessage;
 use crate::cluster::RouteQueue;
 use crate::error::{Error, Result};
@@ -141,15 +142,15 @@ impl Producer {
         let Some((first, (id, _))) = batch.first().zip(parts.first()) else {
             return Err(Error::argument("batch", "has no message"));
         };
-        let stored = to.broker.put_batch(&to.topic, to.queue.queue_id(), &puts, wait_of(first, mode))?;
+        let stored = to.broker.put_batch(&to.topic, to.queue().queue_id(), &puts, wait_of(first, mode))?;
         let mut at = stored.physical_offset;
-        let mut ids: Vec<Ids> = Vec::with_capacity(puts.len());
+        let mut ids = Vec::with_capacity(puts.len());
         for (size, (id, _)) in sizes.into_iter().zip(&parts) {
             ids.push((*id, offset_id(to.broker.host(), at)));
             at = at.plus(size);
         }
-        let place = offset_id(to.broker.host(), stored.physical_offset);
-        Ok(SendReceipt::new(stored, &to.queue, (*id, place), first.joined_keys()).with_batch(ids))
+        let receipt = SendReceipt::new(&stored, Arc::clone(&to.place), *id, first.joined_keys());
+        Ok(receipt.with_batch(ids))
     }
 }
 

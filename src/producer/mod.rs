@@ -44,12 +44,11 @@ use crate::broker::{Later, PutMessage, WaitForFlush};
 use crate::cluster::{Cluster, GroupSeat, Route, RouteQueue};
 use crate::config::FlushPolicy;
 use crate::error::{Error, Result};
+use crate::message::Message;
 use crate::message::check::check;
 use crate::message::compress::Packed;
-use crate::message::ids::offset_id;
 use crate::message::sys_flag::SysFlag;
 use crate::message::tags::tags_code;
-use crate::message::{Message, MessageId};
 use crate::types::{GroupName, MessageQueue, PhysicalOffset};
 
 /// The address that stands in records as that of the producer: it lives in the store's own process.
@@ -240,7 +239,7 @@ impl Producer {
         if hooks.is_empty() {
             return put();
         }
-        hooks.around(&SendContext { group: self.group(), messages, queue: &to.queue, mode }, put)
+        hooks.around(&SendContext { group: self.group(), messages, queue: to.queue(), mode }, put)
     }
 
     fn put(&self, to: &RouteQueue, out: &Outgoing<'_>) -> Result<SendReceipt> {
@@ -253,19 +252,17 @@ impl Producer {
             if let Some(packed) = &out.packed {
                 (put.body, put.sys_flag) = (&packed.body, packed.sys_flag);
             }
-            let (topic, queue_id, wait) = (&to.topic, to.queue.queue_id(), wait_of(message, out.mode));
+            let (topic, wait) = (&to.topic, wait_of(message, out.mode));
             match u32::try_from(message.delay_level_number()) {
-                Ok(level @ 1..) => to.broker.put_delayed(topic, queue_id, &put, Later { level, wait }),
-                _ => to.broker.put(topic, queue_id, &put, wait),
+                Ok(level @ 1..) => {
+                    to.broker.put_delayed(topic, to.queue().queue_id(), &put, Later { level, wait })
+                }
+                _ => to.broker.put_into(topic, to.slot()?, &put, wait),
             }
         })?;
-        let place = offset_id(to.broker.host(), stored.physical_offset);
-        Ok(SendReceipt::new(stored, &to.queue, (id, place), message.joined_keys()))
+        Ok(SendReceipt::new(&stored, Arc::clone(&to.place), id, message.joined_keys()))
     }
 }
-
-/// The id of a message and the id of its place.
-type Ids = (MessageId, MessageId);
 
 /// Returns the place of the queue that a message goes to.
 fn choose(route: &Route, order_key: Option<&str>) -> usize {
@@ -299,6 +296,7 @@ fn put_message<'a>(message: &'a Message, now_millis: i64, properties: &'a [u8]) 
         prepared_transaction_offset: PhysicalOffset::ZERO,
         body: message.body(),
         properties,
+        index_texts: message.index_texts(properties),
         tags_code: tags_code(message.tag_text()),
     }
 }

@@ -1,10 +1,13 @@
 //! What does a sender learn about a message that was stored?
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::broker::Stored;
+use crate::cluster::QueuePlace;
 use crate::commitlog::FlushWait;
 use crate::message::MessageId;
+use crate::message::ids::offset_id;
 use crate::types::{MessageQueue, PhysicalOffset, QueueOffset};
 
 /// Bytes of a key that a receipt holds without memory of its own: sending must not allocate.
@@ -50,8 +53,7 @@ pub struct SendReceipt {
     status: SendStatus,
     durability: Durability,
     message_id: MessageId,
-    offset_id: MessageId,
-    queue: MessageQueue,
+    place: Arc<QueuePlace>,
     queue_offset: QueueOffset,
     physical_offset: PhysicalOffset,
     /// The byte behind the record, or behind the last one of a batch.
@@ -61,19 +63,13 @@ pub struct SendReceipt {
 }
 
 impl SendReceipt {
-    pub(super) fn new(
-        stored: Stored,
-        queue: &MessageQueue,
-        (message_id, offset_id): (MessageId, MessageId),
-        key: &str,
-    ) -> Self {
+    pub(super) fn new(stored: &Stored, place: Arc<QueuePlace>, message_id: MessageId, key: &str) -> Self {
         let (status, durability) = outcome(stored.flushed, stored.waited);
         Self {
             status,
             durability,
             message_id,
-            offset_id,
-            queue: queue.clone(),
+            place,
             queue_offset: stored.queue_offset,
             physical_offset: stored.physical_offset,
             end: stored.end,
@@ -119,14 +115,14 @@ impl SendReceipt {
     /// Returns the id that says where the message lies (RocketMQ's `offsetMsgId`).
     #[must_use]
     #[doc(alias = "offsetMsgId")]
-    pub const fn offset_id(&self) -> MessageId {
-        self.offset_id
+    pub fn offset_id(&self) -> MessageId {
+        offset_id(self.place.host, self.physical_offset)
     }
 
     /// Returns the queue.
     #[must_use]
-    pub const fn queue(&self) -> &MessageQueue {
-        &self.queue
+    pub fn queue(&self) -> &MessageQueue {
+        &self.place.queue
     }
 
     /// Returns the place in the queue.
@@ -156,8 +152,8 @@ impl SendReceipt {
 
 impl fmt::Display for SendReceipt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { status, durability, message_id, queue, queue_offset, .. } = self;
-        write!(formatter, "{status:?} ({durability:?}) {message_id} in {queue} at {queue_offset}")?;
+        let Self { status, durability, message_id, place, queue_offset, .. } = self;
+        write!(formatter, "{status:?} ({durability:?}) {message_id} in {} at {queue_offset}", place.queue)?;
         if !self.batch.is_empty() {
             write!(formatter, ", first of {}", self.batch.len())?;
         }
@@ -175,8 +171,8 @@ impl fmt::Debug for SendReceipt {
             .field("status", &self.status)
             .field("durability", &self.durability)
             .field("message_id", &self.message_id)
-            .field("offset_id", &self.offset_id)
-            .field("queue", &self.queue)
+            .field("offset_id", &self.offset_id())
+            .field("queue", &self.place.queue)
             .field("queue_offset", &self.queue_offset)
             .field("physical_offset", &self.physical_offset)
             .field("key", &self.key())
@@ -196,12 +192,16 @@ const fn outcome(flushed: FlushWait, waited: bool) -> (SendStatus, Durability) {
 /// The keys of a message, without an allocation where they are short.
 #[derive(Clone)]
 enum Key {
+    None,
     Inline(u8, [u8; KEY_INLINE]),
     Long(Box<str>),
 }
 
 impl Key {
     fn new(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::None;
+        }
         let mut bytes = [0; KEY_INLINE];
         match (u8::try_from(text.len()), bytes.get_mut(..text.len())) {
             (Ok(len), Some(place)) => {
@@ -214,6 +214,7 @@ impl Key {
 
     fn as_str(&self) -> &str {
         match self {
+            Self::None => "",
             Self::Long(text) => text,
             Self::Inline(len, bytes) => {
                 let text = bytes.get(..usize::from(*len)).unwrap_or_default();
@@ -239,7 +240,8 @@ mod tests {
         let queue =
             MessageQueue::new(TopicName::new("orders").unwrap(), BrokerName::new("broker-a").unwrap(), 1);
         let id = "7F00000100002A9F000000000000007C".parse().unwrap();
-        SendReceipt::new(stored, &queue, (id, id), key)
+        let host = "127.0.0.1:10911".parse().unwrap();
+        SendReceipt::new(&stored, Arc::new(QueuePlace { queue, host }), id, key)
     }
 
     #[test]

@@ -75,13 +75,13 @@ impl DeadLetters {
         let Some(route) = self.cluster.route(name.as_str()) else { return Ok(Vec::new()) };
         let mut queues = Vec::with_capacity(route.read.len());
         for entry in &route.read {
-            let key = position_key(self.group.as_str(), &entry.queue)?;
-            let range = entry.broker.queue_range(&name, entry.queue.queue_id());
+            let key = position_key(self.group.as_str(), entry.queue())?;
+            let range = entry.broker.queue_range(&name, entry.queue().queue_id());
             let (min, end) = range.unwrap_or_default();
             let at = entry.broker.positions().get(&key).map_or(min, |position| position.get().max(min));
             queues.push(LetterQueue {
                 broker: Arc::clone(&entry.broker),
-                queue: entry.queue.clone(),
+                queue: entry.queue().clone(),
                 at,
                 end,
             });

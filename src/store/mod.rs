@@ -232,7 +232,7 @@ impl Store {
     #[doc(alias = "fetchSubscribeMessageQueues")]
     pub fn queues(&self, topic: impl AsRef<str>) -> Result<Vec<MessageQueue>> {
         let route = self.cluster().existing_route(topic.as_ref())?;
-        Ok(route.read.iter().map(|entry| entry.queue.clone()).collect())
+        Ok(route.read.iter().map(|entry| entry.queue().clone()).collect())
     }
 
     /// Returns how far a group has consumed a queue: the next offset that it will consume. `None` where it has

@@ -204,3 +204,33 @@ fn t_k16_a_rebuild_of_what_is_right_changes_nothing() {
         [0, 1_000, 2_000].map(|start| fs::read(queue_file(dir.path(), start)).unwrap()).into();
     assert!(before == after);
 }
+
+#[test]
+fn the_index_is_the_same_from_the_hands_of_the_senders_and_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    let keys: Vec<_> = (0..400).map(|n| format!("key-{n}")).collect();
+    for n in 0..120 {
+        // Many keys now and then, so that what waits for the indexer overflows; a key that is no ASCII; none at all.
+        let key = match n % 3 {
+            0 => keys.join(" "),
+            1 => format!("ключ-{n}"),
+            _ => String::new(),
+        };
+        put(&broker, "orders", n % 2, format!("body {n}").repeat(20).as_bytes(), &key);
+        if n % 50 == 20 {
+            assert_eq!(query(&broker, "key-7").len(), usize::try_from(n / 3 + 1).unwrap());
+        }
+    }
+    broker.close().unwrap();
+    let from_senders = fs::read(index_file(dir.path())).unwrap();
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let broker = open(dir.path());
+    assert_eq!(query(&broker, "key-7").len(), 40);
+    broker.close().unwrap();
+    assert!(fs::read(index_file(dir.path())).unwrap() == from_senders, "the index files differ");
+}
+
+fn query(broker: &Broker, key: &str) -> Vec<crate::commitlog::MessageView> {
+    broker.query_by_key(&TopicName::new("orders").unwrap(), key, 0..=i64::MAX, 1_000).unwrap()
+}

@@ -18,6 +18,8 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Background, FileSizes, FlushPolicy, TopicConfig};
 use crate::filter::Filter;
+use crate::message::Properties;
+use crate::message::properties::IndexTexts;
 use crate::message::sys_flag::SysFlag;
 use crate::storage::RealDisk;
 use crate::types::QueueOffset;
@@ -71,6 +73,7 @@ pub(super) fn try_put(
     let properties = format!("KEYS\u{1}{key}\u{2}TAGS\u{1}even\u{2}");
     let message = PutMessage {
         properties: properties.as_bytes(),
+        index_texts: IndexTexts::of(Properties::new(properties.as_bytes())),
         tags_code: crate::message::tags::tags_code(Some("even")),
         ..message(body)
     };
@@ -88,6 +91,7 @@ pub(super) fn message(body: &[u8]) -> PutMessage<'_> {
         prepared_transaction_offset: PhysicalOffset::ZERO,
         body,
         properties: &[],
+        index_texts: IndexTexts::of(Properties::new(&[])),
         tags_code: 0,
     }
 }

@@ -40,20 +40,6 @@ fn write(dir: &Path, path: &str, content: &str) {
     fs::write(path, content).unwrap();
 }
 
-fn message(body: &[u8]) -> PutMessage<'_> {
-    PutMessage {
-        flag: 0,
-        sys_flag: SysFlag::NONE,
-        born_millis: 1,
-        born_host: "127.0.0.1:0".parse().unwrap(),
-        reconsume_times: 0,
-        prepared_transaction_offset: PhysicalOffset::ZERO,
-        body,
-        properties: b"",
-        tags_code: 0,
-    }
-}
-
 #[test]
 fn b2_log_files_of_two_sizes_are_refused_and_nothing_is_touched() {
     let (dir, _, _) = folder(true, 20);

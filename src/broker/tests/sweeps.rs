@@ -125,6 +125,7 @@ fn put_batch(broker: &Broker, count: usize, taken: &mut Vec<String>) {
             prepared_transaction_offset: PhysicalOffset::ZERO,
             body: body.as_bytes(),
             properties: properties.as_bytes(),
+            index_texts: IndexTexts::of(Properties::new(properties.as_bytes())),
             tags_code: 0,
         })
         .collect();
