@@ -53,12 +53,17 @@ pub use broker::{
     RecoveryReport, RetentionReport, Unread,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use cluster::{Allocate, AllocateMessageQueueStrategy, Allocation};
 pub use commitlog::MessageView;
 pub use config::{
     AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, Limit, Limits, OnMissingOffsets, Overflow,
     Permission, RecordChecksum, RecoveryMode, Retention, RetryPolicy, TopicConfig,
 };
-pub use consumer::{Consumer, ConsumerBuilder, Delivery, StartFrom};
+pub use consumer::{
+    ConsumeContext, ConsumeMessageContext, ConsumeMessageHook, ConsumeOrderlyStatus, ConsumeReturn,
+    ConsumeStatus, Consumer, ConsumerBuilder, Delivery, HandlerOutcome, HandlerResult, IntoHandlerOutcome,
+    PushConsumer, QueueChange, StartFrom,
+};
 pub use delay::SentBack;
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result, SendFailure};
 pub use filter::Filter;

@@ -4,7 +4,7 @@
 //! handles that have listed themselves here.
 
 use std::fmt;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use super::Cluster;
 use crate::sync::Mutex;
@@ -13,6 +13,10 @@ use crate::sync::Mutex;
 pub(crate) trait Driven: Send + Sync {
     /// Does what is due by now.
     fn step(&self);
+
+    /// Ends what it does by itself, and waits for what is under way, for a while: the store is about to close. It never
+    /// waits for the thread that calls it.
+    fn stop(&self) {}
 }
 
 /// The handles that have listed themselves; one that is gone is dropped from the list.
@@ -33,12 +37,18 @@ impl Cluster {
 
     /// Does what is due in every handle.
     pub(crate) fn step_handles(&self) {
-        let handles: Vec<_> = {
-            let mut listed = self.driven.0.lock();
-            listed.retain(|handle| handle.strong_count() > 0);
-            listed.iter().filter_map(Weak::upgrade).collect()
-        };
-        // Without the lock: what a handle does may make new handles.
-        handles.iter().for_each(|handle| handle.step());
+        self.handles().iter().for_each(|handle| handle.step());
+    }
+
+    /// Ends what handles do by themselves.
+    pub(super) fn stop_handles(&self) {
+        self.handles().iter().for_each(|handle| handle.stop());
+    }
+
+    /// Returns the handles that live. Nobody holds the list while they work: they may make new handles.
+    fn handles(&self) -> Vec<Arc<dyn Driven>> {
+        let mut listed = self.driven.0.lock();
+        listed.retain(|handle| handle.strong_count() > 0);
+        listed.iter().filter_map(Weak::upgrade).collect()
     }
 }

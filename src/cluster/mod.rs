@@ -3,9 +3,11 @@
 //! The cluster takes the place of RocketMQ's name service. Routes are made from the topics of the brokers when they
 //! are first asked for, and dropped when a topic changes, so nobody polls: a waiting consumer is woken.
 
+mod allocate;
 mod delays;
 mod driven;
 mod groups;
+mod rebalance;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -14,11 +16,12 @@ mod topics;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use allocate::{Allocate, AllocateMessageQueueStrategy, Allocation};
 use delays::AllDelays;
 pub(crate) use driven::Driven;
 use driven::DrivenHandles;
-use groups::Groups;
-pub(crate) use groups::{GroupKind, GroupSeat};
+pub(crate) use groups::{Circle, GroupSeat, Groups};
+pub(crate) use rebalance::{Aim, Candidate, Claims, Gate, MemberId, targets};
 pub(crate) use route::{QueuePlace, Route, RouteQueue};
 
 use crate::broker::{Broker, Health};
@@ -127,14 +130,19 @@ impl Cluster {
         self.ids.next(now_millis)
     }
 
-    /// Seats a member in a group until the seat is dropped.
+    /// Seats a producer in a group until the seat is dropped.
     ///
     /// # Errors
     ///
-    /// `InvalidConfig` where the group has a consumer already.
-    pub(crate) fn join_group(&self, group: &GroupName, kind: GroupKind) -> Result<GroupSeat> {
+    /// `Closed`.
+    pub(crate) fn seat_producer(&self, group: &GroupName) -> Result<GroupSeat> {
         self.check_open()?;
-        self.groups.join(group, kind)
+        Ok(self.groups.seat_producer(group))
+    }
+
+    /// Returns the groups, in which consumers meet.
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// Refuses work where the store is closed.
@@ -160,6 +168,8 @@ impl Cluster {
     /// Closes every broker, and says what the first one that could not be closed cleanly said. Closing twice is no
     /// error.
     pub(crate) fn close(&self) -> Result<()> {
+        // First who handles messages: what they acknowledge until they end still counts (contract D17, V12).
+        self.stop_handles();
         self.delays.stop();
         let already = self.closed.load(Ordering::Acquire);
         // Before the brokers write everything: what is delivered is flushed with the rest, and said to be.

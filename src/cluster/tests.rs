@@ -176,19 +176,22 @@ fn f45_who_waits_for_a_topic_is_woken_when_it_is_made_and_by_every_broker() {
 }
 
 #[test]
-fn t_a21_a_group_has_one_consumer_at_a_time_and_any_number_of_producers() {
+fn members_of_a_group_share_one_thing_for_as_long_as_one_of_them_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = cluster(dir.path(), &["a"], AutoCreate::Off);
-    let group = GroupName::new("billing").unwrap();
-    let seat = cluster.join_group(&group, GroupKind::Consumer).unwrap();
-    let error = cluster.join_group(&group, GroupKind::Consumer).unwrap_err();
-    assert!(matches!(error, Error::InvalidConfig { field: "group", .. }), "{error}");
-    assert!(error.to_string().contains("billing"), "{error}");
-    let _other = cluster.join_group(&GroupName::new("mailer").unwrap(), GroupKind::Consumer).unwrap();
-    let _producers: Vec<_> =
-        (0..3).map(|_| cluster.join_group(&group, GroupKind::Producer).unwrap()).collect();
-    drop(seat);
-    let _again = cluster.join_group(&group, GroupKind::Consumer).unwrap();
+    let (groups, group) = (cluster.groups(), GroupName::new("billing").unwrap());
+    let meet = |circle: &Circle, made: u32| groups.meet(&group, circle, || made);
+    let broadcasting = |name: &str| Circle::Broadcasting(name.into());
+    let first = meet(&Circle::Clustering, 1).unwrap();
+    assert!(Arc::ptr_eq(&first, &meet(&Circle::Clustering, 2).unwrap()));
+    let error = meet(&broadcasting("a"), 3).unwrap_err();
+    assert!(error.to_string().contains("has clustering members"), "{error}");
+    drop(first);
+    let (one, other) = (meet(&broadcasting("a"), 4).unwrap(), meet(&broadcasting("b"), 5).unwrap());
+    assert_eq!((*one, *other), (4, 5));
+    let error = meet(&Circle::Clustering, 6).unwrap_err();
+    assert!(error.to_string().contains("has broadcasting members"), "{error}");
+    let _producers: Vec<_> = (0..3).map(|_| cluster.seat_producer(&group).unwrap()).collect();
 }
 
 #[test]

@@ -1,45 +1,55 @@
 //! What does a consumer need to be told before it starts?
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::Consumer;
-use super::member::{Member, Subscription};
-use crate::cluster::{Cluster, GroupKind, RouteQueue};
+use super::group::Group;
+use super::listener::{ConsumeContext, ConsumeMessageHook, Handler, IntoHandlerOutcome};
+use super::member::{Member, Model};
+use super::settings::{Mode, QueueChange, Settings, StartFrom, Subscription, Terms, in_range};
+use super::{Consumer, PushConsumer};
+use crate::cluster::{AllocateMessageQueueStrategy, Circle, Cluster, RouteQueue};
+use crate::commitlog::MessageView;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::types::{GroupName, QueueOffset, TopicName};
+use crate::types::{GroupName, QueueOffset, TopicName, check_instance};
 
-/// Where a group starts in a queue in which it has no position yet (RocketMQ's `ConsumeFromWhere`).
+/// Builds a member of a consumer group: a [`Consumer`] for loops, or a [`PushConsumer`] that calls a handler.
 ///
-/// It counts only once: from then on the group goes on where it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-#[doc(alias = "ConsumeFromWhere")]
-pub enum StartFrom {
-    /// At the first message that exists. The default; RocketMQ's is the last, which on a young topic it takes for the
-    /// first.
-    #[default]
-    Earliest,
-    /// Behind the last message that exists when `build` runs.
-    Latest,
-    /// At the first message that was stored at this time or later.
-    Time(SystemTime),
-}
-
-/// Builds a [`Consumer`].
-#[derive(Debug)]
-#[must_use = "a builder does nothing until build() is called"]
+/// All members of a group subscribe the same topics with the same filters. Nothing is checked before the last call.
+#[must_use = "a builder does nothing until build() or listen() is called"]
 pub struct ConsumerBuilder {
     cluster: Arc<Cluster>,
     group: String,
     subscriptions: Vec<(String, Filter)>,
-    start: StartFrom,
+    start: Option<StartFrom>,
+    mode: Mode,
+    model: Model,
+    settings: Settings,
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ConsumerBuilder")
+            .field("group", &self.group)
+            .field("subscriptions", &self.subscriptions)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ConsumerBuilder {
     pub(crate) fn new(cluster: Arc<Cluster>, group: &str) -> Self {
-        Self { cluster, group: group.to_owned(), subscriptions: Vec::new(), start: StartFrom::default() }
+        Self {
+            cluster,
+            group: group.to_owned(),
+            subscriptions: Vec::new(),
+            start: None,
+            mode: Mode::Concurrent,
+            model: Model::Clustering,
+            settings: Settings::default(),
+        }
     }
 
     /// Subscribes a topic: the messages whose tags the filter accepts. `"*"` accepts all, `"created || paid"` two tags.
@@ -49,41 +59,233 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Says where the group starts in queues in which it has no position yet. Default: [`StartFrom::Earliest`].
+    /// Says where the group starts in queues in which it has no position yet. Default: [`StartFrom::Earliest`]; for a
+    /// broadcasting member [`StartFrom::Latest`].
+    #[doc(alias = "setConsumeFromWhere")]
     pub const fn start_from(mut self, start: StartFrom) -> Self {
-        self.start = start;
+        self.start = Some(start);
         self
     }
 
-    /// Makes the consumer. Where the group starts is on disk when this returns, so nothing that is sent afterwards is
-    /// skipped, crash or not. Blocks for that sync.
+    /// Handles each queue in order: one message (or batch) at a time, and one that fails holds its queue until it
+    /// succeeds. Default: concurrently. All members of a group do the same.
+    #[doc(alias = "MessageListenerOrderly")]
+    pub const fn orderly(mut self) -> Self {
+        self.mode = Mode::Orderly;
+        self
+    }
+
+    /// Gives every message to every member, under the name of this instance: its positions are kept under that name, so
+    /// it goes on where it was after a restart. A message whose attempt fails does not come back. Default: clustering,
+    /// each message to one member.
+    #[doc(alias = "MessageModel")]
+    #[doc(alias = "BROADCASTING")]
+    pub fn broadcast(mut self, instance: &str) -> Self {
+        self.model = Model::Broadcasting;
+        self.instance(instance)
+    }
+
+    /// Names this member: letters, digits, `-` and `_`, at most 100. Queues are allocated in the order of these names.
+    /// Default: a name that no member has had.
+    #[doc(alias = "setInstanceName")]
+    #[doc(alias = "clientId")]
+    pub fn instance(mut self, name: &str) -> Self {
+        self.settings.instance = Some(name.to_owned());
+        self
+    }
+
+    /// Says how the queues of a topic are divided among the members. Default:
+    /// [`Allocate::Averagely`](crate::Allocate::Averagely). Give all members of a group the same.
+    #[doc(alias = "setAllocateMessageQueueStrategy")]
+    pub fn allocate(mut self, strategy: impl AllocateMessageQueueStrategy + 'static) -> Self {
+        self.settings.strategy = Arc::new(strategy);
+        self
+    }
+
+    /// Has `listener` told whenever this member gets or loses queues, once for each topic, in order. It runs in whatever
+    /// thread causes the change, with no lock held; be quick.
+    #[doc(alias = "MessageQueueListener")]
+    #[doc(alias = "messageQueueChanged")]
+    pub fn on_queues_changed(mut self, listener: impl Fn(&QueueChange) + Send + Sync + 'static) -> Self {
+        self.settings.queue_listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// Says how long a queue that is to go to another member waits for this group's messages in hand. Default: 20 s;
+    /// 1 ms to 24 h. The member that joined last decides for its group.
+    pub const fn handover_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handover_timeout = timeout;
+        self
+    }
+
+    /// Says how long a handler may have its messages before they count as failed and come back 10 s later; what it says
+    /// afterwards is ignored. For concurrent handlers. Default: 15 min; 1 ms to 24 h.
+    #[doc(alias = "setConsumeTimeout")]
+    pub const fn consume_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.consume_timeout = timeout;
+        self
+    }
+
+    /// Says how long an orderly queue rests after a failure. Default: 1 s; 10 ms to 30 s.
+    #[doc(alias = "setSuspendCurrentQueueTimeMillis")]
+    pub const fn suspend_time(mut self, time: Duration) -> Self {
+        self.settings.suspend = time;
+        self
+    }
+
+    /// Stops fetching from a queue while more than so many of its messages are not acknowledged. Looked at before each
+    /// fetch, so that one batch more may come. Default: 1,000; 1 to 65,535.
+    #[doc(alias = "setPullThresholdForQueue")]
+    pub const fn pull_threshold(mut self, messages: usize) -> Self {
+        self.settings.limits.messages = messages;
+        self
+    }
+
+    /// Stops fetching from a queue while those messages have more than so many bytes in the log. Default: 100 MiB;
+    /// 1 MiB to 1 GiB.
+    #[doc(alias = "setPullThresholdSizeForQueue")]
+    pub const fn pull_threshold_bytes(mut self, bytes: u64) -> Self {
+        self.settings.limits.bytes = bytes;
+        self
+    }
+
+    /// Stops fetching from a queue while the first message that is not acknowledged and the last that was fetched lie
+    /// further apart than this. Not for orderly consumers. Default: 2,000; 1 to 65,535.
+    #[doc(alias = "setConsumeConcurrentlyMaxSpan")]
+    pub const fn concurrent_span_max(mut self, span: usize) -> Self {
+        self.settings.limits.span = span;
+        self
+    }
+
+    /// Says how many messages one fetch brings at most. Default: 32; 1 to 1,024.
+    #[doc(alias = "setPullBatchSize")]
+    pub const fn pull_batch_size(mut self, messages: usize) -> Self {
+        self.settings.limits.pull_batch = messages;
+        self
+    }
+
+    /// Lets a hook look on while messages are handled. Several are called in turn. For push consumers.
+    #[doc(alias = "registerConsumeMessageHook")]
+    pub fn hook(mut self, hook: impl ConsumeMessageHook + 'static) -> Self {
+        self.settings.hooks.push(Arc::new(hook));
+        self
+    }
+
+    /// Makes a consumer for loops. Where the group starts is on disk when this returns, so nothing that is sent
+    /// afterwards is skipped, crash or not. Blocks for that sync.
     ///
     /// # Errors
     ///
     /// `InvalidArgument` for a name or a filter that is none; `InvalidConfig` without a subscription, with two of one
-    /// topic, or if the group has a consumer already; `PermissionDenied` if a topic may not be read; `Closed`;
-    /// `StoreFull` and `Io`.
+    /// topic, for a setting out of its range, if the group's other members subscribe otherwise, or if one of them has
+    /// the same name; `PermissionDenied` if a topic may not be read; `Closed`; `StoreFull` and `Io`.
     pub fn build(self) -> Result<Consumer> {
-        self.cluster.check_open()?;
-        let group = GroupName::new(&self.group)?;
-        if self.subscriptions.is_empty() {
-            return Err(Error::config("subscribe", "a consumer needs a topic: call subscribe(topic, \"*\")"));
-        }
-        let mut subscriptions: Vec<Subscription> = Vec::new();
-        for (topic, filter) in self.subscriptions {
-            filter.check()?;
-            let topic = TopicName::new(&topic)?;
-            if subscriptions.iter().any(|known| known.topic == topic) {
-                let reason = format!("topic {topic} is subscribed twice: join the tags with ||");
-                return Err(Error::config("subscribe", reason));
-            }
-            subscriptions.push(Subscription { topic, filter });
-        }
-        self.cluster.brokers().iter().try_for_each(|broker| broker.check_writable())?;
-        let seat = self.cluster.join_group(&group, GroupKind::Consumer)?;
-        let member = Member::new(self.cluster, seat, subscriptions, self.start)?;
-        Ok(Consumer { member: Arc::new(member) })
+        Ok(Consumer::new(self.join()?))
     }
+
+    /// Makes a push consumer that calls `handler` with one message at a time, in up to `threads` threads (1 to 1,000).
+    ///
+    /// The handler may return nothing, a [`ConsumeStatus`](super::ConsumeStatus) or
+    /// [`ConsumeOrderlyStatus`](super::ConsumeOrderlyStatus), or a result with one of these in it. An error and a panic
+    /// are failed attempts.
+    ///
+    /// ```
+    /// # fn main() -> pocketmq::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use pocketmq::{HandlerResult, Message, MessageView, Store};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::open(dir.path())?;
+    /// let (sender, bodies) = std::sync::mpsc::channel();
+    /// let worker = store.consumer("billing").subscribe("orders", "*").listen(4, move |message: &MessageView| -> HandlerResult {
+    ///     Ok(sender.send(message.body_str()?.into_owned())?)
+    /// })?;
+    /// store.producer("shop")?.send(Message::new("orders", "hello"))?;
+    /// assert_eq!(bodies.recv_timeout(Duration::from_secs(10)).unwrap(), "hello");
+    /// worker.shutdown(Duration::from_secs(10))?;
+    /// # store.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Self::build), and `Io` if threads cannot be started.
+    #[doc(alias = "registerMessageListener")]
+    pub fn listen<R: IntoHandlerOutcome>(
+        self,
+        threads: usize,
+        handler: impl Fn(&MessageView) -> R + Send + Sync + 'static,
+    ) -> Result<PushConsumer> {
+        self.listen_batch(threads, 1, move |messages, _| {
+            // A batch of one has one; nothing to handle would be handled.
+            messages
+                .first()
+                .map_or_else(|| ().into_handler_outcome(), |message| handler(message).into_handler_outcome())
+        })
+    }
+
+    /// Makes a push consumer that calls `handler` with up to `batch` messages of one queue (1 to 1,024), in up to
+    /// `threads` threads (1 to 1,000). A batch is what is there; it never waits to be full.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`listen`](Self::listen).
+    #[doc(alias = "setConsumeMessageBatchMaxSize")]
+    #[doc(alias = "setConsumeThreadMax")]
+    pub fn listen_batch<R: IntoHandlerOutcome>(
+        self,
+        threads: usize,
+        batch: usize,
+        handler: impl Fn(&[MessageView], &mut ConsumeContext<'_>) -> R + Send + Sync + 'static,
+    ) -> Result<PushConsumer> {
+        in_range("threads", threads, 1, 1_000)?;
+        in_range("batch", batch, 1, 1_024)?;
+        let handler: Handler =
+            Box::new(move |messages, context| handler(messages, context).into_handler_outcome());
+        PushConsumer::start(self.join()?, threads, batch, handler)
+    }
+
+    /// Checks everything and joins the group.
+    fn join(self) -> Result<Member> {
+        self.cluster.check_open()?;
+        let name = GroupName::new(&self.group)?;
+        self.settings.check()?;
+        if let Some(instance) = &self.settings.instance {
+            check_instance(instance)?;
+        }
+        let terms = Terms { subscriptions: checked(self.subscriptions)?, mode: self.mode };
+        self.cluster.brokers().iter().try_for_each(|broker| broker.check_writable())?;
+        let (circle, keeper, start) = match (self.model, &self.settings.instance) {
+            (Model::Broadcasting, Some(instance)) => {
+                let keeper = GroupName::of_instance(&name, instance)?;
+                (Circle::Broadcasting(instance.as_str().into()), keeper, StartFrom::Latest)
+            }
+            _ => (Circle::Clustering, name.clone(), StartFrom::Earliest),
+        };
+        let cluster = Arc::clone(&self.cluster);
+        let made = || Group::new(cluster, name.clone(), keeper);
+        let group = self.cluster.groups().meet(&name, &circle, made)?;
+        Member::join(group, self.model, &terms, self.settings, self.start.unwrap_or(start))
+    }
+}
+
+/// Checks the subscriptions and sorts them by topic.
+fn checked(asked: Vec<(String, Filter)>) -> Result<Vec<Subscription>> {
+    if asked.is_empty() {
+        return Err(Error::config("subscribe", "a consumer needs a topic: call subscribe(topic, \"*\")"));
+    }
+    let mut subscriptions: Vec<Subscription> = Vec::new();
+    for (topic, filter) in asked {
+        filter.check()?;
+        let topic = TopicName::new(&topic)?;
+        if subscriptions.iter().any(|known| known.topic == topic) {
+            let reason = format!("topic {topic} is subscribed twice: join the tags with ||");
+            return Err(Error::config("subscribe", reason));
+        }
+        subscriptions.push(Subscription { topic, filter: Arc::new(filter) });
+    }
+    subscriptions.sort_by(|one, other| one.topic.cmp(&other.topic));
+    Ok(subscriptions)
 }
 
 /// Returns where a group starts in a queue that is new to it.

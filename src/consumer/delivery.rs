@@ -3,9 +3,11 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::lane::Taken;
+use super::lane::{Lane, Taken, Ticket};
 use super::member::Member;
+use super::retry::Wait;
 use crate::commitlog::MessageView;
 use crate::error::Result;
 use crate::types::MessageQueue;
@@ -14,21 +16,26 @@ use crate::types::MessageQueue;
 ///
 /// It reads like the [`MessageView`] that it holds. Dropping it without [`ack`](Self::ack) is a failed attempt: the
 /// message comes back after 10 s, 30 s, 1 min and so on (RocketMQ's retry ladder), and until it is acknowledged the
-/// group's committed position does not pass it.
+/// group's committed position does not pass it. From an orderly consumer it comes back after a second, before everything
+/// behind it; from a broadcasting one it does not come back.
+///
+/// When another member takes the queue over, it waits for this for a while
+/// ([`handover_timeout`](super::ConsumerBuilder::handover_timeout)); after that the message is handed out again, and what
+/// is said of this one counts for nothing.
 #[must_use = "dropping a delivery without ack() is a failed attempt, and the message comes back"]
 pub struct Delivery {
     member: Arc<Member>,
-    /// The place of its queue among the member's.
-    place: usize,
-    queue: MessageQueue,
-    taken: Option<Taken>,
+    lane: Arc<Lane>,
+    /// `None` once something has been said of it.
+    ticket: Option<Ticket>,
+    attempt: u32,
     message: MessageView,
 }
 
 impl Delivery {
-    pub(super) fn new(member: Arc<Member>, place: usize, queue: MessageQueue, taken: Taken) -> Self {
-        let message = taken.message.clone();
-        Self { member, place, queue, taken: Some(taken), message }
+    pub(super) fn new(member: Arc<Member>, lane: Arc<Lane>, taken: Taken) -> Self {
+        let Taken { message, ticket } = taken;
+        Self { member, lane, attempt: ticket.attempt, ticket: Some(ticket), message }
     }
 
     /// Says that the message has been handled. Once everything before it in its queue is acknowledged too, the group's
@@ -40,22 +47,36 @@ impl Delivery {
     /// `Closed` if the store is closed: the message will be handed out again after the next opening.
     #[doc(alias = "CONSUME_SUCCESS")]
     pub fn ack(mut self) -> Result<()> {
-        match self.taken.take() {
-            Some(taken) => self.member.ack(self.place, self.message.queue_offset(), taken.epoch),
+        match self.ticket.take() {
+            Some(ticket) => self.member.ack(&self.lane, &ticket),
             None => Ok(()),
+        }
+    }
+
+    /// Says that the attempt failed, and that the message is to come back after `wait`. From an orderly consumer its
+    /// whole queue waits.
+    #[doc(alias = "delayLevelWhenNextConsume")]
+    #[doc(alias = "changeInvisibleDuration")]
+    pub fn retry_after(mut self, wait: Duration) {
+        self.fail(Wait::For(wait));
+    }
+
+    fn fail(&mut self, wait: Wait) {
+        if let Some(ticket) = self.ticket.take() {
+            self.member.fail(&self.lane, Taken { message: self.message.clone(), ticket }, wait);
         }
     }
 
     /// Returns the number of this attempt, from 1.
     #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.taken.as_ref().map_or(1, |taken| taken.attempt)
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// Returns the queue that the message came from.
     #[must_use]
-    pub const fn queue(&self) -> &MessageQueue {
-        &self.queue
+    pub fn queue(&self) -> &MessageQueue {
+        &self.lane.queue
     }
 
     /// Returns the message.
@@ -75,9 +96,7 @@ impl Deref for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Some(Taken { message, attempt, epoch }) = self.taken.take() {
-            self.member.fail(self.place, message, attempt, epoch);
-        }
+        self.fail(Wait::Ladder);
     }
 }
 
@@ -85,7 +104,7 @@ impl fmt::Debug for Delivery {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Delivery");
         shown
-            .field("queue", &self.queue)
+            .field("queue", self.queue())
             .field("attempt", &self.attempt())
             .field("message", &self.message)
             .finish()

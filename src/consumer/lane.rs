@@ -1,199 +1,555 @@
-//! What is under way in one queue: what is fetched, what is handed out, what has failed, and how far the group has come?
+//! What is under way in one queue: what is fetched, what is handed out, what has failed, and how far has its group come?
+//!
+//! A lane belongs to its group, not to a member: when the queue changes hands, what is known of it stays. Its gate says
+//! with which epoch messages may be handed out; a result counts if it carries that epoch and the message is still out
+//! with that attempt.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::retry::wait_after;
+use super::settings::{FlowLimits, Mode};
+use super::window::{Place, Window};
 use crate::broker::{Broker, Position, PullRequest, PullStatus, TopicOfBroker};
+use crate::cluster::{Gate, RouteQueue};
 use crate::commitlog::MessageView;
 use crate::error::Result;
 use crate::filter::Filter;
-use crate::types::{MessageQueue, QueueOffset, to_u64, to_usize};
+use crate::sync::Mutex;
+use crate::types::{MessageQueue, QueueOffset};
 
-/// Messages that one fetch brings at most (RocketMQ's `pullBatchSize`).
-const PAGE: usize = 32;
-/// Messages of one queue that may be under way (RocketMQ's `pullThresholdForQueue`).
-const UNDER_WAY_MAX: usize = 1_000;
 /// Pages without a wanted message that are looked at before the next queue gets its turn.
 const EMPTY_PAGES_MAX: usize = 64;
+/// Messages of one queue whose time is up that are sent back at once (RocketMQ looks at 16 each time).
+const OVERDUE_MAX: usize = 16;
 
-/// A failed message that waits for its next attempt.
-#[derive(Debug)]
-struct Waiting {
-    due: Duration,
-    attempt: u32,
-    message: MessageView,
+/// What goes with a message that is handed out, and comes back with its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) offset: QueueOffset,
+    pub(super) attempt: u32,
+    pub(super) epoch: u64,
+    /// Bytes of the message, for flow control.
+    size: u32,
 }
 
-/// A message that is handed out, and the number of the attempt.
+/// A message that is handed out.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) message: MessageView,
-    pub(super) attempt: u32,
-    /// Tells results that belong to an earlier life of the queue.
+    pub(super) ticket: Ticket,
+}
+
+/// A message that waits to be handed out, now or at its time.
+#[derive(Debug)]
+struct Entry {
+    offset: QueueOffset,
+    attempt: u32,
+    size: u32,
+    /// `None` where it has to be read again.
+    message: Option<MessageView>,
+}
+
+/// How a member takes from a lane.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TakeRules<'a> {
     pub(super) epoch: u64,
+    pub(super) mode: Mode,
+    pub(super) limits: &'a FlowLimits,
+    pub(super) now: Duration,
+}
+
+/// Who has to be told after a result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Signals {
+    /// The queue is to change hands, and nothing of it is in hand any more.
+    pub(super) let_go: bool,
+    /// Something can be taken that could not be before.
+    pub(super) wake: bool,
+}
+
+/// What is done with a message whose attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PutAway {
+    /// Its copy is stored elsewhere: here it is done.
+    Stored,
+    /// It waits here until this time.
+    Until(Duration),
 }
 
 /// One queue as its group sees it.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) queue: MessageQueue,
-    pub(super) broker: Arc<Broker>,
     pub(super) topic: Arc<TopicOfBroker>,
+    broker: Arc<Broker>,
+    filter: Arc<Filter>,
+    work: Mutex<Work>,
+}
+
+#[derive(Debug)]
+struct Work {
+    gate: Gate,
     position: Arc<Position>,
-    epoch: u64,
-    /// Where the next fetch begins.
-    next: QueueOffset,
-    /// The first message that is not done, and for each from there on whether it is.
-    base: QueueOffset,
-    done: VecDeque<bool>,
-    ready: VecDeque<MessageView>,
-    waiting: Vec<Waiting>,
+    window: Window,
+    /// Sorted by place.
+    ready: VecDeque<Entry>,
+    waiting: Vec<(Duration, Entry)>,
+    /// Messages that are out or returning.
+    out: usize,
+    /// Messages that are not done, and their bytes.
+    cached: usize,
+    cached_bytes: u64,
+    /// Nothing is handed out before this time (orderly, after a failure).
+    suspended_until: Option<Duration>,
     /// The last fetch ended before the queue did, without a wanted message.
     has_more: bool,
+    /// A fetch was refused because too much is under way.
+    is_blocked: bool,
 }
 
 impl Lane {
-    pub(super) fn new(
-        queue: MessageQueue,
-        broker: Arc<Broker>,
-        topic: Arc<TopicOfBroker>,
-        position: Arc<Position>,
-    ) -> Self {
-        let base = position.get();
-        let (done, ready, waiting) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        Self {
-            queue,
-            broker,
-            topic,
+    pub(super) fn new(entry: &RouteQueue, filter: &Arc<Filter>, position: Arc<Position>) -> Self {
+        let work = Work {
+            gate: Gate::Shut,
+            window: Window::new(position.get()),
             position,
-            epoch: 0,
-            next: base,
-            base,
-            done,
-            ready,
-            waiting,
+            ready: VecDeque::new(),
+            waiting: Vec::new(),
+            out: 0,
+            cached: 0,
+            cached_bytes: 0,
+            suspended_until: None,
             has_more: false,
+            is_blocked: false,
+        };
+        Self {
+            queue: entry.queue().clone(),
+            topic: Arc::clone(&entry.topic),
+            broker: Arc::clone(&entry.broker),
+            filter: Arc::clone(filter),
+            work: Mutex::new(work),
         }
     }
 
-    /// Starts anew: the topic was deleted and made again under its name.
-    pub(super) fn restart(&mut self, topic: Arc<TopicOfBroker>, position: Arc<Position>) {
-        let next_epoch = self.epoch.saturating_add(1);
-        *self = Self::new(self.queue.clone(), Arc::clone(&self.broker), topic, position);
-        self.epoch = next_epoch;
+    /// Changes the gate. `decide` is told whether messages are in hand. Where the queue changes hands, what was in hand
+    /// is taken back, and what was held without a commit is to be handled again.
+    pub(super) fn change(&self, decide: impl FnOnce(bool) -> Gate) {
+        let mut work = self.work.lock();
+        let gate = decide(work.out > 0);
+        let stays = match (work.gate, gate) {
+            (Gate::Open(old) | Gate::Closing(old), Gate::Open(new) | Gate::Closing(new)) => old == new,
+            (_, Gate::Open(_) | Gate::Closing(_) | Gate::Shut) => false,
+        };
+        if !stays {
+            work.take_back();
+        }
+        work.gate = gate;
     }
 
-    /// Returns the next message: one whose wait is over, else the next of the queue.
-    pub(super) fn take(&mut self, filter: &Filter, now: Duration) -> Result<Option<Taken>> {
-        if let Some(place) = self.waiting.iter().position(|waiting| waiting.due <= now) {
-            let Waiting { attempt, message, .. } = self.waiting.remove(place);
-            return Ok(Some(Taken { message, attempt, epoch: self.epoch }));
+    /// Takes the next message: one whose wait is over, else the next of the queue. It counts as begun.
+    pub(super) fn take(&self, rules: &TakeRules<'_>) -> Result<Option<Taken>> {
+        let mut work = self.work.lock();
+        if !work.may_hand_out(rules) {
+            return Ok(None);
         }
-        if self.ready.is_empty() {
-            self.fetch(filter)?;
+        let entry = self.next(&mut work, rules)?;
+        Ok(entry.map(|(entry, message)| work.hand_out(&entry, message, rules.epoch, Some(rules.now))))
+    }
+
+    /// Takes up to `count_max` messages that are there, and their tickets; it never waits for a batch to fill.
+    pub(super) fn take_batch(
+        &self,
+        rules: &TakeRules<'_>,
+        count_max: usize,
+    ) -> Result<(Vec<MessageView>, Vec<Ticket>)> {
+        let mut work = self.work.lock();
+        let (mut messages, mut tickets) = (Vec::new(), Vec::new());
+        if !work.may_hand_out(rules) {
+            return Ok((messages, tickets));
         }
-        Ok(self.ready.pop_front().map(|message| Taken { message, attempt: 1, epoch: self.epoch }))
+        while messages.len() < count_max && (messages.is_empty() || work.has_something(rules.now)) {
+            match self.next(&mut work, rules) {
+                Ok(Some((entry, message))) => {
+                    let taken = work.hand_out(&entry, message, rules.epoch, None);
+                    messages.push(taken.message);
+                    tickets.push(taken.ticket);
+                }
+                Ok(None) => break,
+                Err(error) if messages.is_empty() => return Err(error),
+                // What has been taken already is handed out; the error comes again.
+                Err(_) => break,
+            }
+        }
+        Ok((messages, tickets))
+    }
+
+    /// Notes that a handler begins with these messages, and says whether it may: not if the queue is to change hands.
+    pub(super) fn begin<'a>(&self, tickets: impl IntoIterator<Item = &'a Ticket>, now: Duration) -> bool {
+        let mut work = self.work.lock();
+        for ticket in tickets {
+            if work.gate != Gate::Open(ticket.epoch) || !work.counts(ticket) {
+                return false;
+            }
+            let Ticket { offset, attempt, size, .. } = *ticket;
+            work.window.set(offset, Place::Out { attempt, begun: Some(now), size });
+        }
+        true
+    }
+
+    /// Notes that a message has been handled.
+    pub(super) fn finish(&self, ticket: &Ticket) -> Result<Signals> {
+        let mut work = self.work.lock();
+        if !work.counts(ticket) {
+            return Ok(Signals::default());
+        }
+        work.out = work.out.saturating_sub(1);
+        work.done(ticket.offset, ticket.size);
+        let advanced = self.advance(&mut work);
+        advanced.map(|()| work.signals())
+    }
+
+    /// Notes that a message has been handled, and that its commit is still to come.
+    pub(super) fn hold(&self, ticket: &Ticket) -> Signals {
+        let mut work = self.work.lock();
+        if work.counts(ticket) {
+            work.out = work.out.saturating_sub(1);
+            let Ticket { offset, attempt, size, .. } = *ticket;
+            work.window.set(offset, Place::Held { attempt, size });
+        }
+        work.signals()
+    }
+
+    /// Commits what is held, if the queue is still the one of this epoch.
+    pub(super) fn commit_held(&self, epoch: u64) -> Result<Signals> {
+        let mut work = self.work.lock();
+        if work.is_of(epoch) {
+            for held in work.held() {
+                work.done(held.offset, held.size);
+            }
+            self.advance(&mut work)?;
+        }
+        Ok(work.signals())
+    }
+
+    /// Puts what is held back in its place, to be handled again.
+    pub(super) fn roll_back(&self, epoch: u64) {
+        let mut work = self.work.lock();
+        if work.is_of(epoch) {
+            work.put_back_held();
+        }
+    }
+
+    /// Puts a message back in its place, to be handed out again with this number of the attempt.
+    pub(super) fn put_back(&self, ticket: &Ticket, attempt: u32, message: Option<MessageView>) -> Signals {
+        let mut work = self.work.lock();
+        if work.counts(ticket) {
+            work.out = work.out.saturating_sub(1);
+            work.make_ready(Entry { offset: ticket.offset, attempt, size: ticket.size, message });
+        }
+        work.signals()
+    }
+
+    /// Hands out nothing of the queue until then.
+    pub(super) fn suspend(&self, epoch: u64, until: Duration) {
+        let mut work = self.work.lock();
+        if work.is_of(epoch) {
+            work.suspended_until = Some(until);
+        }
+    }
+
+    /// Notes that a message which failed is about to be put away, and says whether it may be: a result that comes too
+    /// late puts nothing away. [`put_away`](Self::put_away) has to follow.
+    pub(super) fn begin_return(&self, ticket: &Ticket) -> bool {
+        let mut work = self.work.lock();
+        let counts = work.counts(ticket);
+        if counts {
+            work.window.set(ticket.offset, Place::Returning);
+        }
+        counts
+    }
+
+    /// Notes where a message is that failed.
+    pub(super) fn put_away(&self, ticket: &Ticket, away: PutAway) -> Result<Signals> {
+        let mut work = self.work.lock();
+        if work.window.get(ticket.offset) != Some(Place::Returning) {
+            return Ok(work.signals());
+        }
+        work.out = work.out.saturating_sub(1);
+        match away {
+            PutAway::Stored => {
+                work.done(ticket.offset, ticket.size);
+                self.advance(&mut work)?;
+            }
+            PutAway::Until(due) => {
+                work.window.set(ticket.offset, Place::Waiting);
+                let attempt = ticket.attempt.saturating_add(1);
+                let entry = Entry { offset: ticket.offset, attempt, size: ticket.size, message: None };
+                work.waiting.push((due, entry));
+            }
+        }
+        Ok(work.signals())
+    }
+
+    /// Returns the messages that a handler has had for longer than `timeout`, a few at a time, as if they were about to
+    /// be put away.
+    pub(super) fn begin_overdue(&self, epoch: u64, now: Duration, timeout: Duration) -> Vec<Ticket> {
+        let mut work = self.work.lock();
+        if !work.is_of(epoch) {
+            return Vec::new();
+        }
+        let overdue = work.window.iter().filter_map(|(offset, place)| match place {
+            Place::Out { attempt, begun: Some(begun), size } if begun.saturating_add(timeout) <= now => {
+                Some(Ticket { offset, attempt, epoch, size })
+            }
+            _ => None,
+        });
+        let overdue: Vec<_> = overdue.take(OVERDUE_MAX).collect();
+        for ticket in &overdue {
+            work.window.set(ticket.offset, Place::Returning);
+        }
+        overdue
+    }
+
+    /// Returns since when the oldest handler that still runs has its message.
+    pub(super) fn oldest_begun(&self) -> Option<Duration> {
+        let work = self.work.lock();
+        if work.out == 0 {
+            return None;
+        }
+        let begun = work.window.iter().filter_map(|(_, place)| match place {
+            Place::Out { begun, .. } => begun,
+            _ => None,
+        });
+        begun.min()
+    }
+
+    /// Reads a message of the queue again.
+    pub(super) fn read(&self, offset: QueueOffset) -> Result<Option<MessageView>> {
+        self.broker.message_in(self.queue.topic(), self.queue.queue_id(), offset)
+    }
+
+    /// Tells whether the queue goes on behind the last fetch, which found nothing that is wanted.
+    pub(super) fn has_more(&self) -> bool {
+        self.work.lock().has_more
+    }
+
+    /// Returns when something can be handed out that has to wait.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let work = self.work.lock();
+        let waiting = work.waiting.iter().map(|(due, _)| *due).min();
+        work.suspended_until.into_iter().chain(waiting).min()
+    }
+
+    /// Finds the next message that can be handed out.
+    fn next(&self, work: &mut Work, rules: &TakeRules<'_>) -> Result<Option<(Entry, MessageView)>> {
+        loop {
+            let due = work.waiting.iter().position(|(due, _)| *due <= rules.now);
+            let mut entry = match due {
+                Some(place) => work.waiting.remove(place).1,
+                None => {
+                    if work.ready.is_empty() {
+                        self.fetch(work, rules)?;
+                    }
+                    let Some(entry) = work.ready.pop_front() else { return Ok(None) };
+                    entry
+                }
+            };
+            if let Some(message) = entry.message.take() {
+                return Ok(Some((entry, message)));
+            }
+            match self.read(entry.offset) {
+                Ok(Some(message)) => {
+                    entry.size = message.stored_size();
+                    return Ok(Some((entry, message)));
+                }
+                // Retention or damage has taken it: nobody can handle it any more.
+                Ok(None) => {
+                    work.done(entry.offset, entry.size);
+                    self.advance(work)?;
+                }
+                Err(error) => {
+                    work.make_ready(entry);
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Fetches the next page. What the filter does not want counts as consumed (contract V10).
-    fn fetch(&mut self, filter: &Filter) -> Result<()> {
-        self.has_more = false;
+    fn fetch(&self, work: &mut Work, rules: &TakeRules<'_>) -> Result<()> {
+        work.has_more = false;
         for _ in 0..EMPTY_PAGES_MAX {
-            if self.done.len() >= UNDER_WAY_MAX {
+            work.is_blocked = work.is_full(rules);
+            if work.is_blocked {
                 return Ok(());
             }
             let pulled = self.broker.pull(&PullRequest {
                 topic: self.queue.topic(),
                 queue_id: self.queue.queue_id(),
-                offset: self.next,
-                count_max: PAGE,
-                filter,
+                offset: work.window.end(),
+                count_max: rules.limits.pull_batch,
+                filter: &self.filter,
             })?;
             match pulled.status {
                 PullStatus::NoNewMessage => return Ok(()),
                 PullStatus::OffsetIllegal => {
-                    self.correct(pulled.next_offset)?;
+                    self.correct(work, pulled.next_offset)?;
                     if pulled.next_offset == pulled.max_offset {
                         return Ok(());
                     }
                 }
                 PullStatus::Found | PullStatus::NoMatchedMessage => {
-                    let first = self.next;
-                    self.done.extend(std::iter::repeat_n(true, to_usize(pulled.next_offset.since(first))));
-                    self.next = pulled.next_offset;
+                    work.window.extend_to(pulled.next_offset);
                     for message in pulled.messages {
-                        self.mark(message.queue_offset(), false);
-                        self.ready.push_back(message);
+                        work.admit(message);
                     }
-                    self.advance()?;
-                    if !self.ready.is_empty() {
+                    self.advance(work)?;
+                    if !work.ready.is_empty() {
                         return Ok(());
                     }
                 }
             }
         }
-        self.has_more = true;
+        work.has_more = true;
         Ok(())
-    }
-
-    /// Tells whether the queue goes on behind the last fetch, which found nothing that is wanted.
-    pub(super) const fn has_more(&self) -> bool {
-        self.has_more
     }
 
     /// Goes on elsewhere: what lay before is gone, or what was committed lies beyond the end.
-    fn correct(&mut self, next: QueueOffset) -> Result<()> {
-        self.next = next;
-        if self.done.is_empty() {
-            self.base = next;
-            return self.broker.positions().commit(&self.position, next);
+    fn correct(&self, work: &mut Work, next: QueueOffset) -> Result<()> {
+        if work.window.span() == 0 {
+            work.window.move_to(next);
+            return self.broker.positions().commit(&work.position, next);
         }
         // Messages before the hole are still under way; the places of the hole are done.
-        let places = to_usize(next.since(self.base).saturating_sub(to_u64(self.done.len())));
-        self.done.extend(std::iter::repeat_n(true, places));
+        work.window.extend_to(next);
         Ok(())
     }
 
-    fn mark(&mut self, offset: QueueOffset, is_done: bool) {
-        if offset >= self.base
-            && let Some(place) = self.done.get_mut(to_usize(offset.since(self.base)))
-        {
-            *place = is_done;
-        }
-    }
-
     /// Commits everything up to the first message that is not done.
-    fn advance(&mut self) -> Result<()> {
-        let passed = self.done.iter().take_while(|is_done| **is_done).count();
-        if passed == 0 {
-            return Ok(());
-        }
-        self.done.drain(..passed);
-        self.base = self.base.plus(to_u64(passed));
-        self.broker.positions().commit(&self.position, self.base)
-    }
-
-    /// Notes that a message has been handled.
-    pub(super) fn ack(&mut self, offset: QueueOffset, epoch: u64) -> Result<()> {
-        if epoch != self.epoch {
-            return Ok(());
-        }
-        self.mark(offset, true);
-        self.advance()
-    }
-
-    /// Notes that an attempt has failed: the message comes back later.
-    pub(super) fn fail(&mut self, message: MessageView, attempt: u32, epoch: u64, now: Duration) {
-        if epoch == self.epoch {
-            let due = now.saturating_add(wait_after(attempt));
-            self.waiting.push(Waiting { due, attempt: attempt.saturating_add(1), message });
+    fn advance(&self, work: &mut Work) -> Result<()> {
+        match work.window.pass() {
+            Some(next) => self.broker.positions().commit(&work.position, next),
+            None => Ok(()),
         }
     }
+}
 
-    /// Returns when the next failed message is due.
-    pub(super) fn next_due(&self) -> Option<Duration> {
-        self.waiting.iter().map(|waiting| waiting.due).min()
+impl Work {
+    /// Tells whether messages may be handed out to the owner of this epoch now.
+    fn may_hand_out(&mut self, rules: &TakeRules<'_>) -> bool {
+        if self.gate != Gate::Open(rules.epoch) {
+            return false;
+        }
+        if rules.mode == Mode::Concurrent {
+            return true;
+        }
+        if self.suspended_until.is_some_and(|until| until > rules.now) {
+            return false;
+        }
+        self.suspended_until = None;
+        self.out == 0
+    }
+
+    /// Tells whether the next message can be had without a fetch.
+    fn has_something(&self, now: Duration) -> bool {
+        !self.ready.is_empty() || self.waiting.iter().any(|(due, _)| *due <= now)
+    }
+
+    /// Tells whether so much is under way that nothing more is fetched (RocketMQ's flow control, which looks before the
+    /// pull and lets one more batch come).
+    fn is_full(&self, rules: &TakeRules<'_>) -> bool {
+        let FlowLimits { messages, bytes, span, .. } = *rules.limits;
+        self.cached > messages
+            || self.cached_bytes > bytes
+            || (rules.mode == Mode::Concurrent && self.window.span() > span)
+    }
+
+    /// Takes in a message that was fetched.
+    fn admit(&mut self, message: MessageView) {
+        let (offset, size) = (message.queue_offset(), message.stored_size());
+        self.window.set(offset, Place::Ready);
+        self.cached = self.cached.saturating_add(1);
+        self.cached_bytes = self.cached_bytes.saturating_add(u64::from(size));
+        // A retried message counts its attempts over all its copies.
+        let attempt = message.reconsume_times().saturating_add(1);
+        self.ready.push_back(Entry { offset, attempt, size, message: Some(message) });
+    }
+
+    fn hand_out(
+        &mut self,
+        entry: &Entry,
+        message: MessageView,
+        epoch: u64,
+        begun: Option<Duration>,
+    ) -> Taken {
+        let Entry { offset, attempt, size, .. } = *entry;
+        self.window.set(offset, Place::Out { attempt, begun, size });
+        self.out = self.out.saturating_add(1);
+        Taken { message, ticket: Ticket { offset, attempt, epoch, size } }
+    }
+
+    /// Tells whether results of this epoch count.
+    fn is_of(&self, epoch: u64) -> bool {
+        self.gate == Gate::Open(epoch) || self.gate == Gate::Closing(epoch)
+    }
+
+    /// Tells whether a result counts: not if the queue has changed hands or the message has been given to somebody else
+    /// meanwhile.
+    fn counts(&self, ticket: &Ticket) -> bool {
+        let is_out = |place| matches!(place, Place::Out { attempt, .. } if attempt == ticket.attempt);
+        self.is_of(ticket.epoch) && self.window.get(ticket.offset).is_some_and(is_out)
+    }
+
+    fn done(&mut self, offset: QueueOffset, size: u32) {
+        self.window.set(offset, Place::Done);
+        self.cached = self.cached.saturating_sub(1);
+        self.cached_bytes = self.cached_bytes.saturating_sub(u64::from(size));
+        if self.cached == 0 {
+            self.cached_bytes = 0;
+        }
+    }
+
+    fn make_ready(&mut self, entry: Entry) {
+        self.window.set(entry.offset, Place::Ready);
+        let place = self.ready.partition_point(|other| other.offset < entry.offset);
+        self.ready.insert(place, entry);
+    }
+
+    /// Returns what is handled and not committed, to be put back as it is.
+    fn held(&self) -> Vec<Entry> {
+        let held = self.window.iter().filter_map(|(offset, place)| match place {
+            Place::Held { attempt, size } => Some(Entry { offset, attempt, size, message: None }),
+            _ => None,
+        });
+        held.collect()
+    }
+
+    fn put_back_held(&mut self) {
+        self.held().into_iter().rev().for_each(|entry| self.make_ready(entry));
+    }
+
+    /// Takes back what is in hand: whoever has it is too late. A handler that had begun has had its attempt.
+    fn take_back(&mut self) {
+        self.put_back_held();
+        let out = self.window.iter().filter_map(|(offset, place)| match place {
+            Place::Out { attempt, begun, size } => {
+                let attempt = if begun.is_some() { attempt.saturating_add(1) } else { attempt };
+                Some(Entry { offset, attempt, size, message: None })
+            }
+            _ => None,
+        });
+        for entry in out.collect::<Vec<_>>().into_iter().rev() {
+            self.out = self.out.saturating_sub(1);
+            self.make_ready(entry);
+        }
+        self.suspended_until = None;
+    }
+
+    /// Says who has to be told now.
+    fn signals(&mut self) -> Signals {
+        let let_go = self.out == 0 && matches!(self.gate, Gate::Closing(_));
+        // Told each time while a fetch is refused: the next one decides whether there is room.
+        Signals { let_go, wake: std::mem::take(&mut self.is_blocked) }
     }
 }

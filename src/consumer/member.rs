@@ -1,155 +1,195 @@
-//! Which queues does a member read, whose turn is it, and who wakes it?
+//! What does one member do: whose turn is it among its queues, what becomes of a result, and who wakes it?
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::delivery::Delivery;
-use super::lane::Lane;
-use super::{StartFrom, builder};
-use crate::broker::PositionKey;
-use crate::cluster::{Cluster, GroupSeat};
+use super::group::{Group, Owned};
+use super::lane::{Lane, PutAway, Signals, TakeRules, Taken, Ticket};
+use super::retry::{Wait, hand_back};
+use super::settings::{Mode, Settings, StartFrom, Terms};
+use crate::cluster::MemberId;
 use crate::commitlog::MessageView;
 use crate::config::Background;
-use crate::error::Result;
-use crate::filter::Filter;
-use crate::sync::{Arrivals, Mutex, Parker};
-use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName};
+use crate::error::{Error, Result};
+use crate::sync::{Arrivals, AtomicBool, Mutex, Ordering, Parker};
+use crate::types::{GroupName, MessageQueue, QueueOffset};
 
-/// What a group wants of one topic.
-#[derive(Debug)]
-pub(super) struct Subscription {
-    pub(super) topic: TopicName,
-    pub(super) filter: Filter,
-}
+/// How long a message waits whose handler took too long: RocketMQ sends it back at delay level 3.
+const RETURN_WAIT: Duration = Duration::from_secs(10);
 
-/// The queues of a member, and whose turn it is.
-#[derive(Debug)]
-struct Lanes {
-    /// Each with the place of its subscription. A lane keeps its place for ever.
-    list: Vec<(usize, Lane)>,
-    turn: usize,
-    /// The version of the topics from which the list was made.
-    version: Option<u64>,
+/// How the members of a group share messages (RocketMQ's `MessageModel`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Model {
+    /// Each message goes to one of them.
+    Clustering,
+    /// Each message goes to all of them.
+    Broadcasting,
 }
 
 /// One member of a group: what all clones of a consumer share.
-#[derive(Debug)]
 pub(super) struct Member {
-    cluster: Arc<Cluster>,
-    seat: GroupSeat,
-    subscriptions: Vec<Subscription>,
+    pub(super) group: Arc<Group>,
+    pub(super) id: MemberId,
+    pub(super) model: Model,
+    pub(super) mode: Mode,
+    pub(super) settings: Settings,
     /// Told when something arrives in a subscribed topic.
     arrivals: Vec<Arc<Arrivals>>,
-    /// Told when something changes inside the member: a failed message waits.
+    /// Told when something changes inside the member: a failed message waits, a full queue has room.
     changes: Arrivals,
-    lanes: Mutex<Lanes>,
+    owned: Mutex<Turn>,
+    is_paused: AtomicBool,
+    has_left: AtomicBool,
+}
+
+/// The lanes of a member, and whose turn it is.
+#[derive(Debug, Default)]
+struct Turn {
+    owned: Owned,
+    next: usize,
+}
+
+/// Messages of one queue that are handed out together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) lane: Arc<Lane>,
+    pub(super) epoch: u64,
+    pub(super) messages: Vec<MessageView>,
+    /// One for each message.
+    pub(super) tickets: Vec<Ticket>,
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Member")
+            .field("group", &self.group.name)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Member {
-    pub(super) fn new(
-        cluster: Arc<Cluster>,
-        seat: GroupSeat,
-        subscriptions: Vec<Subscription>,
+    /// Joins a group, and leaves it again where that fails.
+    pub(super) fn join(
+        group: Arc<Group>,
+        model: Model,
+        terms: &Terms,
+        settings: Settings,
         start: StartFrom,
     ) -> Result<Self> {
-        let arrivals = subscriptions.iter().map(|wanted| cluster.arrivals(&wanted.topic)).collect();
-        let lanes = Mutex::new(Lanes { list: Vec::new(), turn: 0, version: None });
-        let member = Self { cluster, seat, subscriptions, arrivals, changes: Arrivals::default(), lanes };
-        member.refresh(&mut member.lanes.lock(), start)?;
-        // The start is durable before anybody can rely on it (contract V9).
-        member.cluster.brokers().iter().try_for_each(|broker| broker.positions().sync())?;
-        Ok(member)
+        let number = group.cluster.groups().next_member();
+        let id = settings.instance.clone().unwrap_or_else(|| format!("member-{number:08}"));
+        let id = MemberId::from(id);
+        let topics = terms.subscriptions.iter();
+        let arrivals = topics.map(|wanted| group.cluster.arrivals(&wanted.topic)).collect();
+        group.join(&id, terms, &settings, start)?;
+        Ok(Self {
+            group,
+            id,
+            model,
+            mode: terms.mode,
+            settings,
+            arrivals,
+            changes: Arrivals::default(),
+            owned: Mutex::default(),
+            is_paused: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
+        })
     }
 
-    pub(super) fn group(&self) -> &GroupName {
-        self.seat.group()
+    /// Leaves the group. Messages that are in hand may still be acknowledged for a while.
+    pub(super) fn leave(&self) {
+        if !self.has_left.swap(true, Ordering::AcqRel) {
+            self.group.leave(&self.id);
+            self.changes.notify();
+        }
+    }
+
+    pub(super) fn group_name(&self) -> &GroupName {
+        &self.group.name
     }
 
     pub(super) fn background(&self) -> Background {
-        self.cluster.config().background
+        self.group.cluster.config().background
     }
 
-    /// Brings the list of queues up to date with the topics. A queue that the group has no position in starts where
-    /// `start` says.
-    fn refresh(&self, lanes: &mut Lanes, start: StartFrom) -> Result<()> {
-        let version = self.cluster.version();
-        if lanes.version == Some(version) {
-            return Ok(());
-        }
-        for (place, wanted) in self.subscriptions.iter().enumerate() {
-            let Some(route) = self.cluster.route(wanted.topic.as_str()) else {
-                self.expect(&wanted.topic, start)?;
-                continue;
-            };
-            route.check_readable()?;
-            // A group that knows the topic reads queues that are new to it from their beginning.
-            let known_topic = route
-                .read
-                .iter()
-                .any(|entry| entry.broker.positions().get(&self.key(entry.queue())).is_some());
-            let start = if known_topic { StartFrom::Earliest } else { start };
-            for entry in &route.read {
-                let known = lanes.list.iter_mut().find(|(_, lane)| lane.queue == *entry.queue());
-                if let Some((_, lane)) = &known
-                    && Arc::ptr_eq(&lane.topic, &entry.topic)
-                {
-                    continue;
-                }
-                let positions = entry.broker.positions();
-                let key = self.key(entry.queue());
-                let position = match positions.get(&key) {
-                    Some(position) => position,
-                    None => positions.position(&key, builder::first_offset(entry, start)?)?,
-                };
-                match known {
-                    Some((_, lane)) => lane.restart(Arc::clone(&entry.topic), position),
-                    None => {
-                        let (broker, topic) = (Arc::clone(&entry.broker), Arc::clone(&entry.topic));
-                        lanes.list.push((place, Lane::new(entry.queue().clone(), broker, topic, position)));
-                    }
-                }
-            }
-        }
-        lanes.version = Some(version);
-        Ok(())
+    /// Returns the time by which everything here is reckoned.
+    pub(super) fn now(&self) -> Duration {
+        self.group.cluster.clock().monotonic()
     }
 
-    /// Notes that the group waits for a topic that does not exist yet: everything that will be sent to it comes after
-    /// this, so it is read from its beginning, also if the process dies in between.
-    fn expect(&self, topic: &TopicName, start: StartFrom) -> Result<()> {
-        if start == StartFrom::Earliest {
-            return Ok(());
+    /// Refuses work where the store is closed or the member has left.
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.has_left.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            self.group.cluster.check_open()
         }
-        for broker in self.cluster.brokers() {
-            let key = self.key(&MessageQueue::new(topic.clone(), broker.name().clone(), 0));
-            broker.positions().position(&key, QueueOffset::ZERO)?;
-        }
-        Ok(())
     }
 
-    fn key(&self, queue: &MessageQueue) -> PositionKey {
-        PositionKey { topic: queue.topic().clone(), group: self.group().clone(), queue_id: queue.queue_id() }
+    /// Hands out nothing until [`resume`](Self::resume).
+    pub(super) fn pause(&self) {
+        self.is_paused.store(true, Ordering::Release);
+    }
+
+    pub(super) fn resume(&self) {
+        self.is_paused.store(false, Ordering::Release);
+        self.changes.notify();
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Acquire)
     }
 
     /// Returns the next message, each queue in turn.
     pub(super) fn take(self: &Arc<Self>) -> Result<Option<Delivery>> {
-        self.cluster.check_open()?;
-        let now = self.cluster.clock().monotonic();
-        let mut lanes = self.lanes.lock();
-        // Whatever turns up later starts at its beginning: nothing that is sent after `build` is skipped.
-        self.refresh(&mut lanes, StartFrom::Earliest)?;
+        self.visit(|lane, rules| {
+            let taken = lane.take(rules)?;
+            Ok(taken.map(|taken| Delivery::new(Arc::clone(self), Arc::clone(lane), taken)))
+        })
+    }
+
+    /// Returns the next messages of one queue, each queue in turn. They do not count as begun.
+    pub(super) fn take_batch(&self, count_max: usize) -> Result<Option<Batch>> {
+        self.visit(|lane, rules| batch_of(lane, rules, count_max))
+    }
+
+    /// Returns the next messages of a queue that the member has just worked on.
+    pub(super) fn take_more(&self, lane: &Arc<Lane>, epoch: u64, count_max: usize) -> Result<Option<Batch>> {
+        self.check_open()?;
+        if self.is_paused() {
+            return Ok(None);
+        }
+        batch_of(lane, &self.rules(epoch, self.now()), count_max)
+    }
+
+    const fn rules(&self, epoch: u64, now: Duration) -> TakeRules<'_> {
+        TakeRules { epoch, mode: self.mode, limits: &self.settings.limits, now }
+    }
+
+    /// Looks at the member's queues in turn until one has something.
+    fn visit<T>(&self, look: impl Fn(&Arc<Lane>, &TakeRules<'_>) -> Result<Option<T>>) -> Result<Option<T>> {
+        self.check_open()?;
+        let now = self.now();
+        // Before the lock below: listeners of the change may call the member.
+        self.group.refresh(now)?;
+        if self.is_paused() {
+            return Ok(None);
+        }
+        let mut turn = self.owned.lock();
+        self.group.update(&self.id, &mut turn.owned);
         loop {
-            let Lanes { list, turn, .. } = &mut *lanes;
-            let (start, count) = (*turn, list.len());
+            let Turn { owned, next } = &mut *turn;
+            let (start, count) = (*next, owned.lanes.len());
             let mut more = false;
             for step in 0..count {
                 let place = start.wrapping_add(step).checked_rem(count).unwrap_or(0);
-                let Some((wanted, lane)) = list.get_mut(place) else { continue };
-                let Some(subscription) = self.subscriptions.get(*wanted) else { continue };
-                *turn = place.wrapping_add(1);
-                if let Some(taken) = lane.take(&subscription.filter, now)? {
-                    let queue = lane.queue.clone();
-                    return Ok(Some(Delivery::new(Arc::clone(self), place, queue, taken)));
+                let Some((lane, epoch)) = owned.lanes.get(place) else { continue };
+                *next = place.wrapping_add(1);
+                if let Some(found) = look(lane, &self.rules(*epoch, now))? {
+                    return Ok(Some(found));
                 }
                 more |= lane.has_more();
             }
@@ -160,31 +200,101 @@ impl Member {
     }
 
     /// Notes that a message has been handled.
-    pub(super) fn ack(&self, place: usize, offset: QueueOffset, epoch: u64) -> Result<()> {
-        self.cluster.check_open()?;
-        let acked = match self.lanes.lock().list.get_mut(place) {
-            Some((_, lane)) => lane.ack(offset, epoch),
-            None => Ok(()),
+    pub(super) fn ack(&self, lane: &Arc<Lane>, ticket: &Ticket) -> Result<()> {
+        self.group.cluster.check_open()?;
+        let signals = lane.finish(ticket);
+        self.tell(lane, *signals.as_ref().unwrap_or(&Signals { let_go: true, wake: true }));
+        signals.map(|_| ())
+    }
+
+    /// Notes that an attempt has failed: the message comes back, here or elsewhere.
+    pub(super) fn fail(&self, lane: &Arc<Lane>, taken: Taken, wait: Wait) {
+        let Taken { message, ticket } = taken;
+        let result = match (self.model, self.mode) {
+            // Nobody sends a broadcast message again (contract V6).
+            (Model::Broadcasting, _) => lane.finish(&ticket),
+            (Model::Clustering, Mode::Orderly) => Ok(self.fail_in_place(lane, &ticket, message, wait)),
+            (Model::Clustering, Mode::Concurrent) => self.return_message(lane, &ticket, wait),
         };
-        // A queue that had too much under way may be read on.
-        self.changes.notify();
-        acked
+        // A position that could not be written is kept in memory, and the next commit writes it.
+        self.tell(lane, result.unwrap_or(Signals { let_go: true, wake: true }));
     }
 
-    /// Notes that an attempt has failed.
-    pub(super) fn fail(&self, place: usize, message: MessageView, attempt: u32, epoch: u64) {
-        let now = self.cluster.clock().monotonic();
-        if let Some((_, lane)) = self.lanes.lock().list.get_mut(place) {
-            lane.fail(message, attempt, epoch, now);
+    /// Puts a message back to where it was, before all others of its queue, which rests for a while.
+    fn fail_in_place(&self, lane: &Arc<Lane>, ticket: &Ticket, message: MessageView, wait: Wait) -> Signals {
+        let pause = match wait {
+            Wait::Ladder => self.settings.suspend,
+            Wait::For(pause) => pause,
+        };
+        lane.suspend(ticket.epoch, self.now().saturating_add(pause));
+        lane.put_back(ticket, ticket.attempt.saturating_add(1), Some(message))
+    }
+
+    /// Hands a message over to whatever keeps failed ones.
+    fn return_message(&self, lane: &Arc<Lane>, ticket: &Ticket, wait: Wait) -> Result<Signals> {
+        if !lane.begin_return(ticket) {
+            return Ok(Signals::default());
         }
-        // Who waits must learn when to look again.
-        self.changes.notify();
+        // No lock is held: putting it away may block.
+        let away = hand_back(self.group.cluster.clock().as_ref(), ticket, wait);
+        lane.put_away(ticket, away)
     }
 
-    /// Returns how long it is until the next failed message is due.
-    pub(super) fn next_retry(&self) -> Option<Duration> {
-        let now = self.cluster.clock().monotonic();
-        let due = self.lanes.lock().list.iter().filter_map(|(_, lane)| lane.next_due()).min();
+    /// Releases messages that nobody has begun with.
+    pub(super) fn release(&self, batch: Batch) {
+        let Batch { lane, messages, tickets, .. } = batch;
+        let mut signals = Signals::default();
+        for (message, ticket) in messages.into_iter().zip(tickets).rev() {
+            signals = lane.put_back(&ticket, ticket.attempt, Some(message));
+        }
+        self.tell(&lane, Signals { wake: true, ..signals });
+    }
+
+    /// Treats messages that a handler has had for too long as failed; its own result will be too late.
+    pub(super) fn expire(&self, now: Duration) -> Option<Duration> {
+        let timeout = self.settings.consume_timeout;
+        if self.mode == Mode::Orderly {
+            return None;
+        }
+        let lanes = self.lanes();
+        for (lane, epoch) in &lanes {
+            for ticket in lane.begin_overdue(*epoch, now, timeout) {
+                let away = match self.model {
+                    Model::Broadcasting => PutAway::Stored,
+                    Model::Clustering => {
+                        hand_back(self.group.cluster.clock().as_ref(), &ticket, Wait::For(RETURN_WAIT))
+                    }
+                };
+                let signals = lane.put_away(&ticket, away);
+                self.tell(lane, signals.unwrap_or(Signals { let_go: true, wake: true }));
+            }
+        }
+        let oldest = lanes.iter().filter_map(|(lane, _)| lane.oldest_begun()).min();
+        Some(oldest.unwrap_or(now).saturating_add(timeout))
+    }
+
+    fn lanes(&self) -> Vec<(Arc<Lane>, u64)> {
+        let mut turn = self.owned.lock();
+        self.group.update(&self.id, &mut turn.owned);
+        turn.owned.lanes.clone()
+    }
+
+    /// Tells those who wait for a result.
+    pub(super) fn tell(&self, lane: &Arc<Lane>, signals: Signals) {
+        if signals.let_go {
+            self.group.let_go(lane);
+        }
+        // In order, the next message may be taken only now. A full queue has room again.
+        if signals.wake || self.mode == Mode::Orderly {
+            self.changes.notify();
+        }
+    }
+
+    /// Returns how long it is until something is due that has to wait now.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let now = self.now();
+        let waiting = self.owned.lock().owned.lanes.iter().filter_map(|(lane, _)| lane.next_due()).min();
+        let due = waiting.into_iter().chain(self.group.next_deadline()).min();
         due.map(|due| due.saturating_sub(now))
     }
 
@@ -194,14 +304,31 @@ impl Member {
         Listening { member: Arc::clone(self), bed: Arc::clone(bed) }
     }
 
+    /// Wakes the threads that wait in this member.
+    pub(super) fn wake(&self) {
+        self.changes.notify();
+    }
+
     fn sources(&self) -> impl Iterator<Item = &Arrivals> {
-        self.arrivals.iter().map(AsRef::as_ref).chain([&self.changes])
+        self.arrivals.iter().map(AsRef::as_ref).chain([&self.changes, &self.group.changes])
+    }
+
+    /// Returns the queues that the member has.
+    pub(super) fn assignment(&self) -> Result<Vec<MessageQueue>> {
+        self.check_open()?;
+        self.group.refresh(self.now())?;
+        Ok(self.group.assignment(&self.id))
     }
 
     pub(super) fn committed(&self, queue: &MessageQueue) -> Result<Option<QueueOffset>> {
-        let broker = self.cluster.broker_of(queue)?;
-        Ok(broker.positions().get(&self.key(queue)).map(|position| position.get()))
+        let broker = self.group.cluster.broker_of(queue)?;
+        Ok(broker.positions().get(&self.group.key(queue)).map(|position| position.get()))
     }
+}
+
+fn batch_of(lane: &Arc<Lane>, rules: &TakeRules<'_>, count_max: usize) -> Result<Option<Batch>> {
+    let (messages, tickets) = lane.take_batch(rules, count_max)?;
+    Ok((!tickets.is_empty()).then(|| Batch { lane: Arc::clone(lane), epoch: rules.epoch, messages, tickets }))
 }
 
 /// A thread that is woken by arrivals, until this is dropped.

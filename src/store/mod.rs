@@ -169,7 +169,8 @@ impl Store {
         ProducerBuilder::new(Arc::clone(self.cluster()), group.as_ref())
     }
 
-    /// Starts to say what a consumer of a group wants. One consumer may belong to a group; share it between threads.
+    /// Starts to say what a consumer of a group wants. Any number of consumers may belong to a group: they divide the
+    /// queues among them.
     #[doc(alias = "DefaultMQPushConsumer")]
     pub fn consumer(&self, group: impl AsRef<str>) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(self.cluster()), group.as_ref())
@@ -303,7 +304,8 @@ impl Store {
     }
 
     /// Does the background work that is due: for a store that is driven by hand
-    /// ([`Background::Manual`](crate::Background::Manual)). Harmless beside the threads.
+    /// ([`Background::Manual`](crate::Background::Manual)). Harmless beside the threads. Push consumers have their
+    /// handlers called, in this thread, for everything that is there.
     ///
     /// # Errors
     ///
@@ -381,7 +383,8 @@ impl Store {
         self.cluster().health()
     }
 
-    /// Closes the store for every handle: takes no more messages, writes everything to disk, and lets go of the
+    /// Closes the store for every handle: waits up to 10 s for handlers of push consumers that run, takes no more
+    /// messages, writes everything to disk, and lets go of the
     /// folder. Blocks for it. Every later call of any handle is [`Error::Closed`]; closing again does nothing.
     /// Messages that were read stay readable.
     ///

@@ -13,6 +13,10 @@ const GROUP_LEN_MAX: usize = 120;
 const RETRY_PREFIX: &str = "%RETRY%";
 /// What stands before a group's name in the name of its dead-letter topic.
 const DLQ_PREFIX: &str = "%DLQ%";
+/// What stands before a group's name where the position of one of its broadcasting instances is kept.
+const BROADCAST_PREFIX: &str = "%BROADCAST%";
+/// The longest name of an instance, in bytes: prefix, group and instance fit into the longest name of a group on disk.
+const INSTANCE_LEN_MAX: usize = 100;
 
 /// Why a text cannot be the name of a topic, a group or a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +47,19 @@ fn check(kind: &'static str, name: &str, len_max: usize) -> Result<Arc<str>, Nam
     };
     let shown: String = name.chars().take(300).collect();
     Err(NameError { kind, name: shown.into(), problem })
+}
+
+/// Checks the name of a member: letters, digits, `-` and `_`, at most 100 bytes.
+pub(crate) fn check_instance(instance: &str) -> Result<(), NameError> {
+    check("instance", instance, INSTANCE_LEN_MAX)?;
+    match instance.chars().find(|c| matches!(c, '%' | '|')) {
+        None => Ok(()),
+        Some(wrong) => Err(NameError {
+            kind: "instance",
+            name: instance.into(),
+            problem: format!("contains {wrong:?}: letters, digits, '-' and '_' are allowed").into(),
+        }),
+    }
 }
 
 const fn is_name_char(c: char) -> bool {
@@ -177,6 +194,8 @@ impl GroupName {
         let checked = check("group", name, GROUP_LEN_MAX)?;
         let problem = if name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX) {
             "starts as the name of a retry or dead-letter topic does"
+        } else if name.starts_with(BROADCAST_PREFIX) {
+            "starts as the names do under which positions of broadcasting instances are kept"
         } else if matches!(
             name,
             "CID_RMQ_SYS_TRANS" | "DEFAULT_CONSUMER" | "DEFAULT_PRODUCER" | "TOOLS_CONSUMER"
@@ -191,6 +210,17 @@ impl GroupName {
             name: name.into(),
             problem: format!("{problem}: choose another").into(),
         })
+    }
+
+    /// Returns the name under which an instance of a broadcasting group keeps its positions.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] if the instance's name is not made of letters, digits, `-` and `_`, or has more than 100 bytes.
+    pub(crate) fn of_instance(group: &Self, instance: &str) -> Result<Self, NameError> {
+        // Without a % in the last part, the name says which part is which.
+        check_instance(instance)?;
+        Ok(Self(Arc::from(format!("{BROADCAST_PREFIX}{group}%{instance}"))))
     }
 
     /// Takes a group's name as a file gives it: the characters and the length are checked, reserved names pass.
@@ -281,6 +311,17 @@ mod tests {
             assert!(GroupName::new(bad).is_err(), "{bad}");
         }
         assert!(GroupName::stored("CID_RMQ_SYS_TRANS").is_ok());
+        assert!(GroupName::new("%BROADCAST%g%i").is_err());
+    }
+
+    #[test]
+    fn the_longest_instance_of_the_longest_group_has_a_name_that_a_file_can_hold() {
+        let group = GroupName::new(&"g".repeat(120)).unwrap();
+        let keeper = GroupName::of_instance(&group, &"i".repeat(100)).unwrap();
+        assert!(GroupName::stored(keeper.as_str()).is_ok());
+        for bad in ["", "a%b", "a|b", "a b", "é", &"i".repeat(101)] {
+            assert!(GroupName::of_instance(&group, bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

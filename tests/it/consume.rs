@@ -182,16 +182,6 @@ fn a_topic_that_is_made_after_build_is_read_from_its_first_message() {
 }
 
 #[test]
-fn a_second_consumer_of_a_group_is_refused_until_the_first_is_dropped() {
-    let store = store_with("orders", 1);
-    let first = consumer(&store, "billing", "orders", "*");
-    let refused = store.consumer("billing").subscribe("orders", "*").build().unwrap_err();
-    assert!(matches!(refused, Error::InvalidConfig { field: "group", .. }), "{refused}");
-    drop(first);
-    consumer(&store, "billing", "orders", "*");
-}
-
-#[test]
 fn after_close_every_handle_says_closed() {
     let store = store_with("orders", 1);
     send(&store, "orders", "created", 2);

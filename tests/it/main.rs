@@ -11,14 +11,18 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod broadcast;
 mod consume;
 mod delay;
 mod filter;
 mod golden;
+mod groups;
 mod lookup;
 mod memory;
 mod model;
+mod orderly;
 mod own_fixture;
+mod push;
 mod retry;
 mod sending;
 mod snapshot;
