@@ -18,13 +18,21 @@ pub struct MessageView {
     map: Arc<MappedFile>,
     start: usize,
     layout: Layout,
+    /// Whether it says the topic to which it was sent, and not the one in which it is.
+    as_sent: bool,
 }
 
 message_accessors!(MessageView);
 
 impl MessageView {
     pub(super) const fn new(map: Arc<MappedFile>, start: usize, layout: Layout) -> Self {
-        Self { map, start, layout }
+        Self { map, start, layout, as_sent: false }
+    }
+
+    /// Has a copy in a retry topic say the topic to which the message was sent, as consumers expect.
+    pub(crate) const fn showing_original_topic(mut self) -> Self {
+        self.as_sent = true;
+        self
     }
 
     /// Returns the record.
@@ -37,6 +45,6 @@ impl MessageView {
     /// Copies the message, and lets go of the log file.
     #[must_use]
     pub fn to_owned(&self) -> OwnedMessage {
-        OwnedMessage::new(self.record())
+        OwnedMessage::new(self.record()).showing(self.as_sent)
     }
 }

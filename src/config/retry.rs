@@ -78,7 +78,6 @@ impl RetryPolicy {
     }
 
     /// Checks that there is a wait.
-    #[cfg_attr(not(test), expect(dead_code, reason = "checked where a consumer is built"))]
     pub(crate) fn check(&self) -> Result<()> {
         match &self.waits {
             Waits::Listed(waits) if waits.is_empty() => {

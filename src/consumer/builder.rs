@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use super::group::Group;
 use super::listener::{ConsumeContext, ConsumeMessageHook, Handler, IntoHandlerOutcome};
 use super::member::{Member, Model};
+use super::retry::Retries;
 use super::settings::{Mode, QueueChange, Settings, StartFrom, Subscription, Terms, in_range};
 use super::{Consumer, PushConsumer};
 use crate::cluster::{AllocateMessageQueueStrategy, Circle, Cluster, RouteQueue};
 use crate::commitlog::MessageView;
+use crate::config::RetryPolicy;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::types::{GroupName, QueueOffset, TopicName, check_instance};
@@ -130,6 +132,23 @@ impl ConsumerBuilder {
     #[doc(alias = "setSuspendCurrentQueueTimeMillis")]
     pub const fn suspend_time(mut self, time: Duration) -> Self {
         self.settings.suspend = time;
+        self
+    }
+
+    /// Says how often and after which waits a message that failed comes back before it goes to the dead letters. Default:
+    /// RocketMQ's, 16 retries after 10 s to 2 h; for an orderly consumer without end, each after `suspend_time`: there
+    /// only the number of retries counts.
+    #[doc(alias = "groupRetryPolicy")]
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.settings.retries = Retries::chosen(policy);
+        self
+    }
+
+    /// Says how often a message that failed comes back before it goes to the dead letters. 0: its first failure is its
+    /// last. Default: as [`retry_policy`](Self::retry_policy) says.
+    #[doc(alias = "setMaxReconsumeTimes")]
+    pub fn max_retries(mut self, count: u32) -> Self {
+        self.settings.retries = self.settings.retries.with_limit(count);
         self
     }
 
@@ -253,7 +272,11 @@ impl ConsumerBuilder {
         if let Some(instance) = &self.settings.instance {
             check_instance(instance)?;
         }
-        let terms = Terms { subscriptions: checked(self.subscriptions)?, mode: self.mode };
+        let mut subscriptions = checked(self.subscriptions)?;
+        if self.model == Model::Clustering {
+            subscribe_retries(&mut subscriptions, &name);
+        }
+        let terms = Terms { subscriptions, mode: self.mode };
         self.cluster.brokers().iter().try_for_each(|broker| broker.check_writable())?;
         let (circle, keeper, start) = match (self.model, &self.settings.instance) {
             (Model::Broadcasting, Some(instance)) => {
@@ -286,6 +309,14 @@ fn checked(asked: Vec<(String, Filter)>) -> Result<Vec<Subscription>> {
     }
     subscriptions.sort_by(|one, other| one.topic.cmp(&other.topic));
     Ok(subscriptions)
+}
+
+/// Adds the topic in which the group's failed messages come back.
+fn subscribe_retries(subscriptions: &mut Vec<Subscription>, group: &GroupName) {
+    let topic = TopicName::retry_of(group);
+    if let Err(place) = subscriptions.binary_search_by(|known| known.topic.cmp(&topic)) {
+        subscriptions.insert(place, Subscription { topic, filter: Arc::new(Filter::all()) });
+    }
 }
 
 /// Returns where a group starts in a queue that is new to it.

@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use super::lane::{Lane, Taken, Ticket};
 use super::member::Member;
-use super::retry::Wait;
+use super::retry::Failure;
 use crate::commitlog::MessageView;
+use crate::delay::NextAttempt;
 use crate::error::Result;
 use crate::types::MessageQueue;
 
 /// A message that was handed out and waits to be acknowledged.
 ///
 /// It reads like the [`MessageView`] that it holds. Dropping it without [`ack`](Self::ack) is a failed attempt: the
-/// message comes back after 10 s, 30 s, 1 min and so on (RocketMQ's retry ladder), and until it is acknowledged the
-/// group's committed position does not pass it. From an orderly consumer it comes back after a second, before everything
-/// behind it; from a broadcasting one it does not come back.
+/// message comes back after 10 s, 30 s, 1 min and so on (RocketMQ's retry ladder), and the one that fails for the 17th
+/// time goes to the dead letters. A copy is stored first, in the group's retry topic; until then the group's committed
+/// position does not pass the message. From an orderly consumer it comes back after a second, before everything behind
+/// it; from a broadcasting one it does not come back.
 ///
 /// When another member takes the queue over, it waits for this for a while
 /// ([`handover_timeout`](super::ConsumerBuilder::handover_timeout)); after that the message is handed out again, and what
@@ -53,18 +55,44 @@ impl Delivery {
         }
     }
 
-    /// Says that the attempt failed, and that the message is to come back after `wait`. From an orderly consumer its
-    /// whole queue waits.
-    #[doc(alias = "delayLevelWhenNextConsume")]
-    #[doc(alias = "changeInvisibleDuration")]
-    pub fn retry_after(mut self, wait: Duration) {
-        self.fail(Wait::For(wait));
+    /// Says that the attempt failed, and why: the reason is kept with the message. It comes back as a dropped one does.
+    /// Blocks as a send does.
+    ///
+    /// # Errors
+    ///
+    /// Those of a send: the copy could not be stored, and the message comes back from here 5 s later.
+    #[doc(alias = "RECONSUME_LATER")]
+    pub fn fail(mut self, reason: impl AsRef<str>) -> Result<()> {
+        self.settle(NextAttempt::AsPolicySays, reason.as_ref())
     }
 
-    fn fail(&mut self, wait: Wait) {
-        if let Some(ticket) = self.ticket.take() {
-            self.member.fail(&self.lane, Taken { message: self.message.clone(), ticket }, wait);
-        }
+    /// Says that the attempt failed, and that the message is to come back after `wait`, rounded up to a delay level. From
+    /// an orderly consumer its whole queue waits, exactly so long. Blocks as a send does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fail`](Self::fail).
+    #[doc(alias = "delayLevelWhenNextConsume")]
+    #[doc(alias = "changeInvisibleDuration")]
+    pub fn retry_after(mut self, wait: Duration) -> Result<()> {
+        self.settle(NextAttempt::After(wait), "")
+    }
+
+    /// Gives the message up: a copy goes to the dead letters of the group, with the reason, and the message counts as
+    /// handled. From a broadcasting consumer it is only dropped. Blocks as a send does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fail`](Self::fail).
+    #[doc(alias = "forwardMessageToDeadLetterQueue")]
+    pub fn dead_letter(mut self, reason: impl AsRef<str>) -> Result<()> {
+        self.settle(NextAttempt::DeadLetter, reason.as_ref())
+    }
+
+    fn settle(&mut self, next: NextAttempt, reason: &str) -> Result<()> {
+        let Some(ticket) = self.ticket.take() else { return Ok(()) };
+        let taken = Taken { message: self.message.clone(), ticket };
+        self.member.fail(&self.lane, taken, Failure { next, reason })
     }
 
     /// Returns the number of this attempt, from 1.
@@ -96,7 +124,8 @@ impl Deref for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.fail(Wait::Ladder);
+        // Where no copy can be stored, the message comes back from here.
+        let _ = self.settle(NextAttempt::AsPolicySays, "");
     }
 }
 

@@ -313,10 +313,12 @@ impl Group {
                 return self.expect(&wanted.topic, start);
             };
             route.check_readable()?;
-            // A group that knows the topic reads queues that are new to it from their beginning.
+            // A group that knows the topic reads queues that are new to it from their beginning. What it sent back is
+            // its own (RocketMQ starts at 0 there too).
             let has_position =
                 |entry: &RouteQueue| entry.broker.positions().get(&self.key(entry.queue())).is_some();
-            let start = if route.read.iter().any(has_position) { StartFrom::Earliest } else { start };
+            let knows = wanted.topic.is_retry() || route.read.iter().any(has_position);
+            let start = if knows { StartFrom::Earliest } else { start };
             for entry in &route.read {
                 let known = gone.get(entry.queue()).filter(|lane| Arc::ptr_eq(&lane.topic, &entry.topic));
                 let lane = match known.cloned() {
@@ -353,7 +355,7 @@ impl Group {
     /// Notes that the group waits for a topic that does not exist yet: everything that will be sent to it comes after
     /// this, so it is read from its beginning, also if the process dies in between.
     fn expect(&self, topic: &TopicName, start: StartFrom) -> Result<()> {
-        if start == StartFrom::Earliest {
+        if start == StartFrom::Earliest || topic.is_retry() {
             return Ok(());
         }
         for broker in self.cluster.brokers() {

@@ -73,8 +73,10 @@ pub(super) struct Signals {
 pub(super) enum PutAway {
     /// Its copy is stored elsewhere: here it is done.
     Stored,
-    /// It waits here until this time.
+    /// It waits here until this time, and lets others pass.
     Until(Duration),
+    /// It stays in its place, and its queue rests until this time.
+    InPlace(Duration),
 }
 
 /// One queue as its group sees it.
@@ -84,6 +86,8 @@ pub(super) struct Lane {
     pub(super) topic: Arc<TopicOfBroker>,
     broker: Arc<Broker>,
     filter: Arc<Filter>,
+    /// Whether this is the retry topic of the group.
+    is_retry: bool,
     work: Mutex<Work>,
 }
 
@@ -128,6 +132,7 @@ impl Lane {
             topic: Arc::clone(&entry.topic),
             broker: Arc::clone(&entry.broker),
             filter: Arc::clone(filter),
+            is_retry: entry.queue.topic().is_retry(),
             work: Mutex::new(work),
         }
     }
@@ -276,6 +281,8 @@ impl Lane {
             return Ok(work.signals());
         }
         work.out = work.out.saturating_sub(1);
+        let attempt = ticket.attempt.saturating_add(1);
+        let entry = Entry { offset: ticket.offset, attempt, size: ticket.size, message: None };
         match away {
             PutAway::Stored => {
                 work.done(ticket.offset, ticket.size);
@@ -283,9 +290,11 @@ impl Lane {
             }
             PutAway::Until(due) => {
                 work.window.set(ticket.offset, Place::Waiting);
-                let attempt = ticket.attempt.saturating_add(1);
-                let entry = Entry { offset: ticket.offset, attempt, size: ticket.size, message: None };
                 work.waiting.push((due, entry));
+            }
+            PutAway::InPlace(due) => {
+                work.make_ready(entry);
+                work.suspended_until = Some(due);
             }
         }
         Ok(work.signals())
@@ -326,7 +335,18 @@ impl Lane {
 
     /// Reads a message of the queue again.
     pub(super) fn read(&self, offset: QueueOffset) -> Result<Option<MessageView>> {
-        self.broker.message_in(self.queue.topic(), self.queue.queue_id(), offset)
+        let found = self.broker.message_in(self.queue.topic(), self.queue.queue_id(), offset)?;
+        Ok(found.map(|message| self.shown(message)))
+    }
+
+    /// Returns a message as a handler is to see it: a retried one with the topic to which it was sent.
+    fn shown(&self, message: MessageView) -> MessageView {
+        if self.is_retry { message.showing_original_topic() } else { message }
+    }
+
+    /// Returns the broker that has the queue.
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// Tells whether the queue goes on behind the last fetch, which found nothing that is wanted.
@@ -402,7 +422,7 @@ impl Lane {
                 PullStatus::Found | PullStatus::NoMatchedMessage => {
                     work.window.extend_to(pulled.next_offset);
                     for message in pulled.messages {
-                        work.admit(message);
+                        work.admit(self.shown(message));
                     }
                     self.advance(work)?;
                     if !work.ready.is_empty() {

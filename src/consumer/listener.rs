@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::settings::{SUSPEND_MAX, SUSPEND_MIN};
+use super::settings::{Mode, SUSPEND_MAX, SUSPEND_MIN};
 use crate::commitlog::MessageView;
+use crate::delay::NextAttempt;
 use crate::types::{GroupName, MessageQueue};
 
 /// What a concurrent handler says of its messages (RocketMQ's `ConsumeConcurrentlyStatus`).
@@ -122,7 +123,7 @@ pub struct ConsumeContext<'a> {
     pub(super) queue: &'a MessageQueue,
     pub(super) attempts: &'a [u32],
     pub(super) handled: Option<usize>,
-    pub(super) wait: Option<Duration>,
+    pub(super) next: NextAttempt,
     pub(super) by_hand: bool,
 }
 
@@ -152,12 +153,24 @@ impl<'a> ConsumeContext<'a> {
         self.handled = Some(count);
     }
 
-    /// Says when messages whose attempt fails come back. Concurrent: each after this time, in place of RocketMQ's
-    /// ladder. Orderly: the queue rests so long, between 10 ms and 30 s, in place of the consumer's `suspend_time`.
-    #[doc(alias = "setDelayLevelWhenNextConsume")]
+    /// Says when messages whose attempt fails come back. Concurrent: each after this time, rounded up to a delay level,
+    /// in place of the retry policy. Orderly: the queue rests so long, between 10 ms and 30 s, in place of the consumer's
+    /// `suspend_time`.
     #[doc(alias = "setSuspendCurrentQueueTimeMillis")]
     pub const fn retry_after(&mut self, wait: Duration) {
-        self.wait = Some(wait);
+        self.next = NextAttempt::After(wait);
+    }
+
+    /// Says after which delay level messages whose attempt fails come back, for concurrent handlers: RocketMQ's number,
+    /// 1 for the first level, 0 for its ladder.
+    #[doc(alias = "setDelayLevelWhenNextConsume")]
+    pub const fn retry_at_level(&mut self, level: u32) {
+        self.next = NextAttempt::AtLevel(level);
+    }
+
+    /// Says that messages whose attempt fails are given up: they go to the dead letters (RocketMQ's delay level −1).
+    pub const fn dead_letter(&mut self) {
+        self.next = NextAttempt::DeadLetter;
     }
 
     /// Says that the position of an orderly queue moves only with [`ConsumeOrderlyStatus::Commit`]. It holds for this
@@ -169,7 +182,18 @@ impl<'a> ConsumeContext<'a> {
 
     /// Returns how long an orderly queue rests.
     pub(super) fn suspension(&self, usual: Duration) -> Duration {
-        self.wait.map_or(usual, |wait| wait.clamp(SUSPEND_MIN, SUSPEND_MAX))
+        match self.next {
+            NextAttempt::After(wait) => wait.clamp(SUSPEND_MIN, SUSPEND_MAX),
+            _ => usual,
+        }
+    }
+
+    /// Returns what is to become of messages whose attempt fails.
+    pub(super) fn next(&self, mode: Mode, usual: Duration) -> NextAttempt {
+        match (mode, self.next) {
+            (Mode::Concurrent, next) | (Mode::Orderly, next @ NextAttempt::DeadLetter) => next,
+            (Mode::Orderly, _) => NextAttempt::After(self.suspension(usual)),
+        }
     }
 }
 
@@ -249,7 +273,7 @@ mod tests {
             queue: &queue,
             attempts: &[1],
             handled: None,
-            wait: None,
+            next: NextAttempt::AsPolicySays,
             by_hand: false,
         };
         let usual = Duration::from_secs(1);

@@ -6,17 +6,18 @@ use std::time::Duration;
 use super::delivery::Delivery;
 use super::group::{Group, Owned};
 use super::lane::{Lane, PutAway, Signals, TakeRules, Taken, Ticket};
-use super::retry::{Wait, hand_back};
+use super::retry::{Failure, HandBack};
 use super::settings::{Mode, Settings, StartFrom, Terms};
 use crate::cluster::MemberId;
 use crate::commitlog::MessageView;
 use crate::config::Background;
+use crate::delay::NextAttempt;
 use crate::error::{Error, Result};
 use crate::sync::{Arrivals, AtomicBool, Mutex, Ordering, Parker};
 use crate::types::{GroupName, MessageQueue, QueueOffset};
 
-/// How long a message waits whose handler took too long: RocketMQ sends it back at delay level 3.
-const RETURN_WAIT: Duration = Duration::from_secs(10);
+/// The delay level after which a message comes back whose handler took too long: 10 s, as in RocketMQ.
+const OVERDUE_LEVEL: u32 = 3;
 
 /// How the members of a group share messages (RocketMQ's `MessageModel`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,42 +203,67 @@ impl Member {
     /// Notes that a message has been handled.
     pub(super) fn ack(&self, lane: &Arc<Lane>, ticket: &Ticket) -> Result<()> {
         self.group.cluster.check_open()?;
-        let signals = lane.finish(ticket);
-        self.tell(lane, *signals.as_ref().unwrap_or(&Signals { let_go: true, wake: true }));
-        signals.map(|_| ())
+        self.settled(lane, lane.finish(ticket))
     }
 
-    /// Notes that an attempt has failed: the message comes back, here or elsewhere.
-    pub(super) fn fail(&self, lane: &Arc<Lane>, taken: Taken, wait: Wait) {
+    /// Notes that an attempt has failed: the message comes back, here or elsewhere, or is given up. Blocks as a send
+    /// does where a copy is stored. The error says why the copy could not be stored: the message comes back then.
+    pub(super) fn fail(&self, lane: &Arc<Lane>, taken: Taken, failure: Failure<'_>) -> Result<()> {
         let Taken { message, ticket } = taken;
-        let result = match (self.model, self.mode) {
+        let is_given_up =
+            failure.next == NextAttempt::DeadLetter || self.settings.retries.is_last_in_place(ticket.attempt);
+        match (self.model, self.mode) {
             // Nobody sends a broadcast message again (contract V6).
-            (Model::Broadcasting, _) => lane.finish(&ticket),
-            (Model::Clustering, Mode::Orderly) => Ok(self.fail_in_place(lane, &ticket, message, wait)),
-            (Model::Clustering, Mode::Concurrent) => self.return_message(lane, &ticket, wait),
-        };
-        // A position that could not be written is kept in memory, and the next commit writes it.
-        self.tell(lane, result.unwrap_or(Signals { let_go: true, wake: true }));
+            (Model::Broadcasting, _) => self.settled(lane, lane.finish(&ticket)),
+            (Model::Clustering, Mode::Orderly) if !is_given_up => {
+                self.fail_in_place(lane, &ticket, message, failure.next);
+                Ok(())
+            }
+            (Model::Clustering, _) => self.give_back(lane, &ticket, &message, failure),
+        }
     }
 
     /// Puts a message back to where it was, before all others of its queue, which rests for a while.
-    fn fail_in_place(&self, lane: &Arc<Lane>, ticket: &Ticket, message: MessageView, wait: Wait) -> Signals {
-        let pause = match wait {
-            Wait::Ladder => self.settings.suspend,
-            Wait::For(pause) => pause,
-        };
+    fn fail_in_place(&self, lane: &Arc<Lane>, ticket: &Ticket, message: MessageView, next: NextAttempt) {
+        let pause = if let NextAttempt::After(pause) = next { pause } else { self.settings.suspend };
         lane.suspend(ticket.epoch, self.now().saturating_add(pause));
-        lane.put_back(ticket, ticket.attempt.saturating_add(1), Some(message))
+        let signals = lane.put_back(ticket, ticket.attempt.saturating_add(1), Some(message));
+        self.tell(lane, signals);
     }
 
-    /// Hands a message over to whatever keeps failed ones.
-    fn return_message(&self, lane: &Arc<Lane>, ticket: &Ticket, wait: Wait) -> Result<Signals> {
+    /// Has a copy stored in the retry topic or among the dead letters, unless the result comes too late.
+    fn give_back(
+        &self,
+        lane: &Arc<Lane>,
+        ticket: &Ticket,
+        message: &MessageView,
+        failure: Failure<'_>,
+    ) -> Result<()> {
         if !lane.begin_return(ticket) {
-            return Ok(Signals::default());
+            return Ok(());
         }
-        // No lock is held: putting it away may block.
-        let away = hand_back(self.group.cluster.clock().as_ref(), ticket, wait);
-        lane.put_away(ticket, away)
+        self.put_away(lane, ticket, message, failure)
+    }
+
+    fn put_away(
+        &self,
+        lane: &Arc<Lane>,
+        ticket: &Ticket,
+        message: &MessageView,
+        failure: Failure<'_>,
+    ) -> Result<()> {
+        let (cluster, group) = (self.group.cluster.as_ref(), &self.group.name);
+        let hand_back = HandBack { cluster, group, retries: &self.settings.retries, mode: self.mode };
+        // No lock is held: storing it may block.
+        let (away, stored) = hand_back.store(lane, message, ticket, failure);
+        self.settled(lane, lane.put_away(ticket, away)).and(stored)
+    }
+
+    /// Tells those who wait for a result, also where the position could not be written: it is kept in memory, and the
+    /// next commit writes it.
+    fn settled(&self, lane: &Arc<Lane>, result: Result<Signals>) -> Result<()> {
+        self.tell(lane, *result.as_ref().unwrap_or(&Signals { let_go: true, wake: true }));
+        result.map(drop)
     }
 
     /// Releases messages that nobody has begun with.
@@ -250,7 +276,8 @@ impl Member {
         self.tell(&lane, Signals { wake: true, ..signals });
     }
 
-    /// Treats messages that a handler has had for too long as failed; its own result will be too late.
+    /// Treats messages that a handler has had for too long as failed: its own result will be too late. Returns when to
+    /// look again, `None` where nobody has to.
     pub(super) fn expire(&self, now: Duration) -> Option<Duration> {
         let timeout = self.settings.consume_timeout;
         if self.mode == Mode::Orderly {
@@ -259,18 +286,27 @@ impl Member {
         let lanes = self.lanes();
         for (lane, epoch) in &lanes {
             for ticket in lane.begin_overdue(*epoch, now, timeout) {
-                let away = match self.model {
-                    Model::Broadcasting => PutAway::Stored,
-                    Model::Clustering => {
-                        hand_back(self.group.cluster.clock().as_ref(), &ticket, Wait::For(RETURN_WAIT))
-                    }
-                };
-                let signals = lane.put_away(&ticket, away);
-                self.tell(lane, signals.unwrap_or(Signals { let_go: true, wake: true }));
+                // A copy that cannot be stored is tried again with the message.
+                let _ = self.return_overdue(lane, &ticket);
             }
         }
         let oldest = lanes.iter().filter_map(|(lane, _)| lane.oldest_begun()).min();
         Some(oldest.unwrap_or(now).saturating_add(timeout))
+    }
+
+    fn return_overdue(&self, lane: &Arc<Lane>, ticket: &Ticket) -> Result<()> {
+        let next = NextAttempt::AtLevel(OVERDUE_LEVEL);
+        let failure = Failure { next, reason: "the handler took longer than the consume timeout" };
+        match (self.model, lane.read(ticket.offset)) {
+            (Model::Clustering, Ok(Some(message))) => self.put_away(lane, ticket, &message, failure),
+            // Nobody can handle what is gone, and nobody sends a broadcast message again.
+            (Model::Broadcasting, _) | (_, Ok(None)) => {
+                self.settled(lane, lane.put_away(ticket, PutAway::Stored))
+            }
+            (Model::Clustering, Err(error)) => {
+                self.settled(lane, lane.put_away(ticket, PutAway::Until(self.now()))).and(Err(error))
+            }
+        }
     }
 
     fn lanes(&self) -> Vec<(Arc<Lane>, u64)> {

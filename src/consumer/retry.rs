@@ -1,41 +1,102 @@
 //! What becomes of a message whose attempt failed?
 //!
-//! Every failed delivery of a clustering group that consumes concurrently is handed over here, and nowhere else. It
-//! waits in memory after RocketMQ's ladder, its delay levels 3 to 18, or as long as its consumer says; the committed
-//! position stays before it, so a restart brings it back at once.
+//! Every failed message of a clustering group that is not tried again in place is handed over here, and nowhere else: a
+//! copy goes to the group's retry topic or to its dead letters, and only then is the original done (contract D14). Where
+//! the copy cannot be stored, the message stays and is handed out again here a little later.
 
 use std::time::Duration;
 
-use super::lane::{PutAway, Ticket};
-use crate::clock::Clock;
+use super::lane::{Lane, PutAway, Ticket};
+use super::settings::Mode;
+use crate::cluster::Cluster;
+use crate::commitlog::MessageView;
+use crate::config::RetryPolicy;
+use crate::delay::{Failed, NextAttempt};
+use crate::error::Result;
+use crate::types::GroupName;
 
-/// The waits after the first, second, … failure, in seconds.
-const LADDER_SECONDS: [u64; 16] =
-    [10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
+/// How long a message waits whose copy could not be stored (RocketMQ waits as long before it consumes it again).
+const STORE_WAIT: Duration = Duration::from_secs(5);
 
-/// When a message that failed is to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Wait {
-    /// After the next step of the ladder.
-    #[default]
-    Ladder,
-    /// After the wait that its consumer chose.
-    For(Duration),
+/// What a handler says of a message that failed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failure<'a> {
+    pub(super) next: NextAttempt,
+    pub(super) reason: &'a str,
 }
 
-/// Puts a message away whose attempt failed, and says where it is now.
-pub(super) fn hand_back(clock: &dyn Clock, ticket: &Ticket, wait: Wait) -> PutAway {
-    let wait = match wait {
-        Wait::Ladder => wait_after(ticket.attempt),
-        Wait::For(wait) => wait,
-    };
-    PutAway::Until(clock.monotonic().saturating_add(wait))
+/// How often a member tries again, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Retries {
+    policy: RetryPolicy,
+    /// Whether the policy was chosen: in order, a message is tried without end unless somebody sets a limit.
+    is_chosen: bool,
 }
 
-/// Returns how long a message waits after its attempt number `attempt` failed, counted from 1.
-fn wait_after(attempt: u32) -> Duration {
-    let place = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
-    Duration::from_secs(LADDER_SECONDS.get(place).or(LADDER_SECONDS.last()).copied().unwrap_or(10))
+impl Retries {
+    pub(super) const fn chosen(policy: RetryPolicy) -> Self {
+        Self { policy, is_chosen: true }
+    }
+
+    /// Changes the number of retries alone.
+    pub(super) fn with_limit(&self, count: u32) -> Self {
+        Self::chosen(self.policy.clone().max_retries(count))
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.policy.check()
+    }
+
+    /// Tells whether a message that fails at this attempt is given up rather than tried again in place.
+    pub(super) const fn is_last_in_place(&self, attempt: u32) -> bool {
+        self.is_chosen && attempt > self.policy.retries()
+    }
+}
+
+/// Stores copies of messages that fail. Blocks as a send does; no lock may be held.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HandBack<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) group: &'a GroupName,
+    pub(super) retries: &'a Retries,
+    pub(super) mode: Mode,
+}
+
+impl HandBack<'_> {
+    /// Stores the copy, and says what is left to do here. The error is for who asked for the dead letters.
+    pub(super) fn store(
+        &self,
+        lane: &Lane,
+        message: &MessageView,
+        ticket: &Ticket,
+        failure: Failure<'_>,
+    ) -> (PutAway, Result<()>) {
+        let next = match self.mode {
+            // What is given up in order goes straight to the dead letters.
+            Mode::Orderly => NextAttempt::DeadLetter,
+            Mode::Concurrent => failure.next,
+        };
+        let sent = self.cluster.send_back(&Failed {
+            broker: lane.broker(),
+            group: self.group,
+            message,
+            times: ticket.attempt.saturating_sub(1),
+            policy: &self.retries.policy,
+            next,
+            reason: failure.reason,
+        });
+        match sent {
+            Ok(_) => (PutAway::Stored, Ok(())),
+            Err(error) => {
+                let due = self.cluster.clock().monotonic().saturating_add(STORE_WAIT);
+                let away = match self.mode {
+                    Mode::Orderly => PutAway::InPlace(due),
+                    Mode::Concurrent => PutAway::Until(due),
+                };
+                (away, Err(error))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -43,8 +104,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn v8_failed_messages_come_back_after_rocketmqs_ladder() {
-        let waits = [1, 2, 3, 16, 17, u32::MAX].map(|attempt| wait_after(attempt).as_secs());
-        assert_eq!(waits, [10, 30, 60, 7_200, 7_200, 7_200]);
+    fn f111_in_order_there_is_no_last_attempt_unless_a_limit_is_set() {
+        let endless = Retries::default();
+        assert!(!endless.is_last_in_place(u32::MAX));
+        let twice = endless.with_limit(2);
+        assert_eq!([1, 2, 3, 4].map(|attempt| twice.is_last_in_place(attempt)), [false, false, true, true]);
+        assert!(Retries::chosen(RetryPolicy::new().waits([])).check().is_err());
     }
 }

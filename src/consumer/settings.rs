@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::listener::ConsumeMessageHook;
+use super::retry::Retries;
 use crate::cluster::{Allocate, AllocateMessageQueueStrategy};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -92,6 +93,7 @@ pub(super) struct Settings {
     pub(super) handover_timeout: Duration,
     pub(super) consume_timeout: Duration,
     pub(super) suspend: Duration,
+    pub(super) retries: Retries,
     pub(super) instance: Option<String>,
     pub(super) queue_listener: Option<QueueListener>,
     pub(super) hooks: Vec<Arc<dyn ConsumeMessageHook>>,
@@ -105,6 +107,7 @@ impl Default for Settings {
             handover_timeout: Duration::from_secs(20),
             consume_timeout: Duration::from_secs(15 * 60),
             suspend: Duration::from_secs(1),
+            retries: Retries::default(),
             instance: None,
             queue_listener: None,
             hooks: Vec::new(),
@@ -127,7 +130,7 @@ impl Settings {
         if !(SUSPEND_MIN..=SUSPEND_MAX).contains(&self.suspend) {
             return Err(Error::config("suspend_time", "must be between 10 ms and 30 s"));
         }
-        Ok(())
+        self.retries.check()
     }
 }
 

@@ -13,9 +13,10 @@ use super::listener::{
     ConsumeContext, ConsumeMessageContext, ConsumeReturn, Handler, HandlerOutcome, Verdict,
 };
 use super::member::{Batch, Member};
-use super::retry::Wait;
+use super::retry::Failure;
 use super::settings::Mode;
 use crate::cluster::Driven;
+use crate::delay::NextAttempt;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering, deadline_in};
 
@@ -40,6 +41,17 @@ pub(super) struct Work {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped to stop the threads.
     stop: Mutex<Option<Sender<()>>>,
+}
+
+/// What a handler said of its messages.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    verdict: Verdict,
+    /// Of messages that succeed, only so many.
+    handled: usize,
+    next: NextAttempt,
+    /// How long an orderly queue rests.
+    pause: Duration,
 }
 
 /// Who is in a handler.
@@ -144,7 +156,7 @@ impl Work {
             queue: &batch.lane.queue,
             attempts: &attempts,
             handled: None,
-            wait: None,
+            next: NextAttempt::AsPolicySays,
             by_hand: false,
         };
         let shown = ConsumeMessageContext {
@@ -176,17 +188,21 @@ impl Work {
             Verdict::Success | Verdict::Commit => ConsumeReturn::Success,
         };
         self.hooks(|hook| hook.after(&shown, returned, took));
-        let (handled, wait, by_hand) = (context.handled, context.wait, context.by_hand);
-        let pause = context.suspension(member.settings.suspend);
-        match (member.mode, by_hand) {
-            (Mode::Concurrent, _) => self.settle(batch, outcome.verdict, handled, wait),
+        let said = Said {
+            verdict: outcome.verdict,
+            handled: context.handled.unwrap_or(usize::MAX),
+            next: context.next(member.mode, member.settings.suspend),
+            pause: context.suspension(member.settings.suspend),
+        };
+        match (member.mode, context.by_hand) {
+            (Mode::Concurrent, _) => self.settle(batch, &said, reason),
             (Mode::Orderly, false) => {
                 // Commit and rollback have no meaning of their own here.
-                let verdict =
-                    if outcome.verdict == Verdict::Failed { Verdict::Failed } else { Verdict::Success };
-                self.settle(batch, verdict, None, Some(pause));
+                let failed = said.verdict == Verdict::Failed;
+                let verdict = if failed { Verdict::Failed } else { Verdict::Success };
+                self.settle(batch, &Said { verdict, handled: usize::MAX, ..said }, reason);
             }
-            (Mode::Orderly, true) => self.settle_by_hand(batch, outcome.verdict, pause),
+            (Mode::Orderly, true) => self.settle_by_hand(batch, &said, reason),
         }
     }
 
@@ -198,38 +214,38 @@ impl Work {
     }
 
     /// Acknowledges what is handled, and lets the rest come back.
-    fn settle(&self, batch: Batch, verdict: Verdict, handled: Option<usize>, wait: Option<Duration>) {
+    fn settle(&self, batch: Batch, said: &Said, reason: Option<&str>) {
         let Batch { lane, messages, tickets, .. } = batch;
-        let handled = match verdict {
-            Verdict::Success | Verdict::Commit => handled.unwrap_or(usize::MAX),
+        let handled = match said.verdict {
+            Verdict::Success | Verdict::Commit => said.handled,
             Verdict::Failed | Verdict::Rollback => 0,
         };
-        let wait = wait.map_or(Wait::Ladder, Wait::For);
+        let failure = Failure { next: said.next, reason: reason.unwrap_or_default() };
         for (place, (message, ticket)) in messages.into_iter().zip(tickets).enumerate() {
             if place < handled {
-                self.note_late(self.member.ack(&lane, &ticket));
+                self.note_failure(self.member.ack(&lane, &ticket));
             } else {
-                self.member.fail(&lane, Taken { message, ticket }, wait);
+                self.note_failure(self.member.fail(&lane, Taken { message, ticket }, failure));
             }
         }
     }
 
     /// Does what an orderly handler says that commits by hand (RocketMQ's `autoCommit = false`).
-    fn settle_by_hand(&self, batch: Batch, verdict: Verdict, pause: Duration) {
+    fn settle_by_hand(&self, batch: Batch, said: &Said, reason: Option<&str>) {
         let (member, epoch) = (&self.member, batch.epoch);
-        match verdict {
+        match said.verdict {
             Verdict::Success => self.hold(&batch.lane, &batch.tickets),
             Verdict::Commit => {
                 self.hold(&batch.lane, &batch.tickets);
                 let committed = batch.lane.commit_held(epoch);
-                self.note_late(committed.map(|signals| member.tell(&batch.lane, signals)));
+                self.note_failure(committed.map(|signals| member.tell(&batch.lane, signals)));
             }
             Verdict::Rollback => {
-                batch.lane.suspend(epoch, member.now().saturating_add(pause));
+                batch.lane.suspend(epoch, member.now().saturating_add(said.pause));
                 batch.lane.roll_back(epoch);
                 member.release(batch);
             }
-            Verdict::Failed => self.settle(batch, verdict, None, Some(pause)),
+            Verdict::Failed => self.settle(batch, said, reason),
         }
     }
 
@@ -240,8 +256,8 @@ impl Work {
         }
     }
 
-    /// Keeps what an acknowledgement failed with: the message will come again, and nobody else is told why.
-    fn note_late(&self, result: Result<()>) {
+    /// Keeps what a result failed with: the message will come again, and nobody else is told why.
+    fn note_failure(&self, result: Result<()>) {
         if result.is_err() {
             self.note(result);
         }

@@ -19,7 +19,6 @@ const REASON_LEN_MAX: usize = 1_024;
 
 /// What is to become of a message after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "consumers that choose a delay construct the others")]
 pub(crate) enum NextAttempt {
     /// What the policy says: the next attempt after its wait, or the dead letters after the last one.
     AsPolicySays,
@@ -40,6 +39,8 @@ pub(crate) struct Failed<'a> {
     pub(crate) group: &'a GroupName,
     /// The message as it was delivered: from a topic, or from the group's retry topic.
     pub(crate) message: &'a MessageView,
+    /// How often it failed before: what its record says, and more where it was tried again in place.
+    pub(crate) times: u32,
     /// How often and when the group tries again.
     pub(crate) policy: &'a RetryPolicy,
     /// What the handler wants.
@@ -51,7 +52,7 @@ pub(crate) struct Failed<'a> {
 impl Failed<'_> {
     /// Tells whether the message may go to the dead letters.
     pub(crate) fn may_be_last(&self) -> bool {
-        self.next == NextAttempt::DeadLetter || self.message.reconsume_times() >= self.policy.retries()
+        self.next == NextAttempt::DeadLetter || self.times >= self.policy.retries()
     }
 }
 
@@ -76,7 +77,7 @@ pub enum SentBack {
 /// Those of a put: the message must then be kept, and tried again. `Timeout` where the copy is stored but could not be
 /// flushed in time. `InvalidArgument` where the properties leave no room for those of the retry.
 pub(crate) fn send_back(failed: &Failed<'_>) -> Result<SentBack> {
-    let times = failed.message.reconsume_times();
+    let times = failed.times;
     let levels = failed.broker.delay_levels();
     let level = match failed.next {
         _ if times >= failed.policy.retries() => None,

@@ -8,10 +8,11 @@ use super::record::{Layout, Record};
 macro_rules! message_accessors {
     ($message:ty) => {
         impl $message {
-            /// Returns the topic.
+            /// Returns the topic. A message that a consumer hands out once more is in its group's retry topic, and says
+            /// the topic to which it was sent.
             #[must_use]
             pub fn topic(&self) -> &str {
-                self.record().topic()
+                if self.as_sent { self.original_topic() } else { self.record().topic() }
             }
 
             /// Returns the number of the queue within the topic.
@@ -203,7 +204,8 @@ macro_rules! message_accessors {
             /// one than [`topic`](Self::topic).
             #[must_use]
             pub fn original_topic(&self) -> &str {
-                self.property($crate::message::properties::name::RETRY_TOPIC).unwrap_or_else(|| self.topic())
+                self.property($crate::message::properties::name::RETRY_TOPIC)
+                    .unwrap_or_else(|| self.record().topic())
             }
 
             /// Returns where the half message of a committed transaction lies; 0 for every other message.
@@ -235,6 +237,8 @@ pub(crate) use message_accessors;
 pub struct OwnedMessage {
     bytes: Box<[u8]>,
     layout: Layout,
+    /// Whether it says the topic to which it was sent, and not the one in which it is.
+    as_sent: bool,
 }
 
 message_accessors!(OwnedMessage);
@@ -242,7 +246,13 @@ message_accessors!(OwnedMessage);
 impl OwnedMessage {
     /// Copies a record.
     pub(crate) fn new(record: Record<'_>) -> Self {
-        Self { bytes: record.bytes().into(), layout: record.layout() }
+        Self { bytes: record.bytes().into(), layout: record.layout(), as_sent: false }
+    }
+
+    /// Has the message say the topic to which it was sent, if a copy of it was read.
+    pub(crate) const fn showing(mut self, as_sent: bool) -> Self {
+        self.as_sent = as_sent;
+        self
     }
 
     pub(crate) fn record(&self) -> Record<'_> {

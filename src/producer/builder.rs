@@ -8,7 +8,7 @@ use super::faults::{Faults, SlowBrokers};
 use super::hooks::{CheckForbiddenHook, Hooks, SendMessageHook};
 use super::in_flight::{Limit, WhenBusy};
 use super::{Member, Producer};
-use crate::cluster::{Cluster, GroupKind};
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::message::CompressionType;
 use crate::message::compress::Compress;
@@ -194,7 +194,7 @@ impl ProducerBuilder {
     /// that is no group's name; `Closed`.
     pub fn build(self) -> Result<Producer> {
         self.settings.check()?;
-        let seat = self.cluster.join_group(&GroupName::new(&self.group)?, GroupKind::Producer)?;
+        let seat = self.cluster.seat_producer(&GroupName::new(&self.group)?)?;
         let member = Member {
             cluster: self.cluster,
             seat,

@@ -210,11 +210,12 @@ impl Store {
     ) -> Result<SentBack> {
         let group = GroupName::new(group.as_ref())?;
         let broker = self.cluster().broker_of(queue)?;
-        if message.topic() != queue.topic().as_str() || message.queue_id() != queue.queue_id() {
+        if message.record().topic() != queue.topic().as_str() || message.queue_id() != queue.queue_id() {
             return Err(Error::argument("queue", format!("{queue} is not the queue of this message")));
         }
         let policy = RetryPolicy::new();
-        let next = NextAttempt::AsPolicySays;
-        self.cluster().send_back(&Failed { broker, group: &group, message, policy: &policy, next, reason })
+        let (times, next) = (message.reconsume_times(), NextAttempt::AsPolicySays);
+        let failed = Failed { broker, group: &group, message, times, policy: &policy, next, reason };
+        self.cluster().send_back(&failed)
     }
 }

@@ -23,6 +23,7 @@ mod model;
 mod orderly;
 mod own_fixture;
 mod push;
+mod redelivery;
 mod retry;
 mod sending;
 mod snapshot;

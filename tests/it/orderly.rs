@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use pocketmq::testing::TestStore;
 use pocketmq::{
-    ConsumeOrderlyStatus, ConsumerBuilder, Message, MessageView, PushConsumer, QueueOffset, Store,
-    TopicConfig,
+    ConsumeOrderlyStatus, ConsumerBuilder, Message, MessageView, PushConsumer, Store, TopicConfig,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -315,4 +314,43 @@ fn f112_v4_f7_threads_join_and_leave_and_every_queue_stays_in_order() {
     base.shutdown(LONG).unwrap();
     store.close().unwrap();
     assert!(by_queue(&seen).values().all(|numbers| *numbers == (0..500).collect::<Vec<_>>()), "V3, V4, I10");
+}
+
+#[test]
+fn t_b16_f111_with_a_limit_the_message_that_fails_goes_to_the_dead_letters_and_its_queue_goes_on() {
+    let store = store_with(1);
+    let seen: Arc<Mutex<Vec<(usize, u32)>>> = Arc::default();
+    let noted = Arc::clone(&seen);
+    let _worker = orderly(&store)
+        .max_retries(2)
+        .listen_batch(1, 1, move |messages, context| {
+            noted.lock().unwrap().push((number(&messages[0]), context.attempts()[0]));
+            if number(&messages[0]) == 0 { Err("never works") } else { Ok(()) }
+        })
+        .unwrap();
+    send(&store, 0, 5);
+    for _ in 0..4 {
+        store.step().unwrap();
+        store.advance(Duration::from_secs(1)).unwrap();
+    }
+    assert_eq!(*seen.lock().unwrap(), [(0, 1), (0, 2), (0, 3), (1, 1), (2, 1), (3, 1), (4, 1)]);
+    let letters = store.dead_letters("billing").unwrap().list(10).unwrap();
+    assert_eq!((letters.len(), letters[0].failure_reason()), (1, Some("never works")));
+    assert_eq!((letters[0].reconsume_times(), committed(&store)), (3, 5));
+}
+
+#[test]
+fn t_b14_without_retries_an_orderly_message_has_one_attempt_and_of_a_batch_only_the_used_up_goes() {
+    let store = store_with(1);
+    let seen = Seen::default();
+    let note = note_into(&seen);
+    let worker = orderly(&store).max_retries(0).listen(1, move |message| {
+        note(message);
+        Err::<(), _>("no")
+    });
+    send(&store, 0, 3);
+    store.step().unwrap();
+    assert_eq!(by_queue(&seen)[&0], [0, 1, 2]);
+    assert_eq!(store.dead_letters("billing").unwrap().count().unwrap(), 3);
+    drop(worker);
 }

@@ -102,7 +102,7 @@ fn t_g5_f102_what_fails_comes_back_after_the_ladder_and_counts_its_attempts() {
     let (_worker, seen) = listen(&store, 1, 2);
     send(&store, 4);
     store.step().unwrap();
-    assert_eq!((seen.lock().unwrap().len(), lag(&store, "billing")), (4, 4));
+    assert_eq!((seen.lock().unwrap().len(), lag(&store, "billing")), (4, 0), "D14: their copies are stored");
     store.advance(Duration::from_secs(9)).unwrap();
     assert_eq!(seen.lock().unwrap().len(), 4);
     store.advance(Duration::from_secs(1)).unwrap();
@@ -134,8 +134,8 @@ fn f96_of_a_batch_that_succeeds_in_part_only_the_rest_comes_back_and_when_the_ha
         .unwrap();
     send(&store, 4);
     store.step().unwrap();
-    store.advance(Duration::from_secs(2)).unwrap();
-    assert_eq!(seen.lock().unwrap().len(), 1, "F97: not before the time that the handler chose");
+    store.advance(Duration::from_secs(4)).unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 1, "F97: after what the handler chose, rounded up to a level");
     store.advance(Duration::from_secs(1)).unwrap();
     assert_eq!(*seen.lock().unwrap(), [vec!["0000", "0001", "0002", "0003"], vec!["0001", "0002", "0003"]]);
     assert_eq!(lag(&store, "billing"), 0);
@@ -160,7 +160,7 @@ fn a18_t_g3_a_panic_and_an_error_are_failed_attempts_and_the_others_go_on() {
         .unwrap();
     send(&store, 4);
     store.step().unwrap();
-    assert_eq!((calls.load(Ordering::SeqCst), lag(&store, "billing")), (4, 4));
+    assert_eq!(calls.load(Ordering::SeqCst), 4);
     store.advance(Duration::from_secs(10)).unwrap();
     assert_eq!((calls.load(Ordering::SeqCst), lag(&store, "billing")), (6, 0));
 }
@@ -426,7 +426,8 @@ fn f99_t_g6_a_handler_that_takes_too_long_loses_its_message_and_its_result_is_ig
     send(&store, 1);
     store.step().unwrap();
     assert_eq!(diary.0.lock().unwrap()[1], "TimedOut");
-    assert_eq!(lag(&store, "billing"), 1, "the late result does not count");
     store.advance(Duration::from_secs(10)).unwrap();
-    assert_eq!((attempts.lock().unwrap().as_slice(), lag(&store, "billing")), ([1, 2].as_slice(), 0));
+    assert_eq!(attempts.lock().unwrap().as_slice(), [1, 2], "the late success does not count");
+    store.advance(Duration::from_secs(100_000)).unwrap();
+    assert_eq!(attempts.lock().unwrap().len(), 2);
 }
