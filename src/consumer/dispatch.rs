@@ -79,7 +79,9 @@ impl Dispatcher {
                     rest = Some(ERROR_REST);
                 }
             }
-            let wait = [member.next_due(), self.until_look(), rest].into_iter().flatten().min();
+            let due = [member.next_due(), self.until_look()].into_iter().flatten().min();
+            // After an error nothing is looked at before the rest is over, however much is due.
+            let wait = rest.or(due);
             bed.park_until(wait.and_then(deadline_in));
         }
     }

@@ -209,6 +209,8 @@ impl Member {
     /// Notes that an attempt has failed: the message comes back, here or elsewhere, or is given up. Blocks as a send
     /// does where a copy is stored. The error says why the copy could not be stored: the message comes back then.
     pub(super) fn fail(&self, lane: &Arc<Lane>, taken: Taken, failure: Failure<'_>) -> Result<()> {
+        // A store that is closed is somebody else's: nothing is written there any more.
+        self.group.cluster.check_open()?;
         let Taken { message, ticket } = taken;
         let is_given_up =
             failure.next == NextAttempt::DeadLetter || self.settings.retries.is_last_in_place(ticket.attempt);
@@ -280,7 +282,7 @@ impl Member {
     /// look again, `None` where nobody has to.
     pub(super) fn expire(&self, now: Duration) -> Option<Duration> {
         let timeout = self.settings.consume_timeout;
-        if self.mode == Mode::Orderly {
+        if self.mode == Mode::Orderly || self.check_open().is_err() {
             return None;
         }
         let lanes = self.lanes();
@@ -328,6 +330,10 @@ impl Member {
 
     /// Returns how long it is until something is due that has to wait now.
     pub(super) fn next_due(&self) -> Option<Duration> {
+        if self.is_paused() {
+            // Nothing can be taken; `resume` wakes.
+            return None;
+        }
         let now = self.now();
         let waiting = self.owned.lock().owned.lanes.iter().filter_map(|(lane, _)| lane.next_due()).min();
         let due = waiting.into_iter().chain(self.group.next_deadline()).min();

@@ -237,7 +237,8 @@ impl Work {
             Verdict::Success => self.hold(&batch.lane, &batch.tickets),
             Verdict::Commit => {
                 self.hold(&batch.lane, &batch.tickets);
-                let committed = batch.lane.commit_held(epoch);
+                let open = member.group.cluster.check_open();
+                let committed = open.and_then(|()| batch.lane.commit_held(epoch));
                 self.note_failure(committed.map(|signals| member.tell(&batch.lane, signals)));
             }
             Verdict::Rollback => {
@@ -286,7 +287,11 @@ impl Work {
             }
         }
         let cluster = &self.member.group.cluster;
-        let synced = cluster.brokers().iter().try_for_each(|broker| broker.positions().sync());
+        // A store that is closed has written them, and may be somebody else's by now.
+        let synced = match cluster.check_open() {
+            Ok(()) => cluster.brokers().iter().try_for_each(|broker| broker.positions().sync()),
+            Err(_) => Ok(()),
+        };
         self.member.leave();
         synced.and(if drained { Ok(()) } else { Err(Error::Timeout) })
     }
