@@ -25,7 +25,7 @@ struct Diary {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let store = Store::open(dir.path())?;
-    store.create_topic("orders", TopicConfig::queues(4))?;
+    store.create_topic("orders", TopicConfig::queues(3))?;
 
     println!("1. Two consumers of the group `warehouse`, in order.");
     let diary: Arc<Mutex<Diary>> = Arc::default();

@@ -132,7 +132,7 @@ impl Lane {
             topic: Arc::clone(&entry.topic),
             broker: Arc::clone(&entry.broker),
             filter: Arc::clone(filter),
-            is_retry: entry.queue.topic().is_retry(),
+            is_retry: entry.queue().topic().is_retry(),
             work: Mutex::new(work),
         }
     }
