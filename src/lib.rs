@@ -57,7 +57,7 @@ pub use cluster::{Allocate, AllocateMessageQueueStrategy, Allocation};
 pub use commitlog::MessageView;
 pub use config::{
     AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, Limit, Limits, OnMissingOffsets, Overflow,
-    Permission, RecordChecksum, RecoveryMode, Retention, RetryPolicy, TopicConfig,
+    Permission, RecordChecksum, RecoveryMode, Retention, RetryPolicy, TopicConfig, TopicKind,
 };
 pub use consumer::{
     ConsumeContext, ConsumeMessageContext, ConsumeMessageHook, ConsumeOrderlyStatus, ConsumeReturn,
@@ -71,8 +71,9 @@ pub use filter::Filter;
 pub use message::Json;
 pub use message::{Codec, CodecError, CompressionType, Message, MessageId, OwnedMessage, Properties};
 pub use producer::{
-    CheckForbiddenHook, Durability, Producer, ProducerBuilder, Selector, SendBatches, SendContext,
-    SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, WhenBusy,
+    CheckForbiddenHook, Durability, MessageTrace, Producer, ProducerBuilder, Selector, SendBatches,
+    SendContext, SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, TraceRecord,
+    WhenBusy,
 };
 pub use store::{BrokerView, DeadLetters, KeyQuery, Redriven, Store, StoreBuilder};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

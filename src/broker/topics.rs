@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{Permission, TopicConfig};
+use crate::config::{Permission, TopicConfig, TopicKind};
 use crate::consumequeue::ConsumeQueue;
 use crate::error::{Error, Result};
 use crate::index::KeyHasher;
@@ -18,6 +18,8 @@ use crate::types::TopicName;
 pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// Where RocketMQ keeps the table inside the file.
 const TABLE: &str = "topicConfigTable";
+/// The attribute that says which messages a topic takes.
+const KIND: &str = "message.type";
 
 /// One queue of a topic, with the number of the next message that will be put into it.
 #[derive(Debug)]
@@ -285,7 +287,16 @@ fn decode(entry: &Value) -> TopicConfig {
         read_queues: queues("readQueueNums"),
         write_queues: queues("writeQueueNums"),
         permission: bits.and_then(Permission::from_bits).unwrap_or(Permission::READ_WRITE),
+        kind: attribute(entry, KIND).map_or(TopicKind::Any, TopicKind::from_name),
     }
+}
+
+fn attribute<'a>(entry: &'a Value, name: &str) -> Option<&'a str> {
+    attribute_of(entry.as_object()?, name)
+}
+
+fn attribute_of<'a>(entry: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    entry.get("attributes")?.get(name)?.as_str()
 }
 
 fn encode(topic: &TopicOfBroker, known: Option<Value>) -> Value {
@@ -303,6 +314,15 @@ fn encode(topic: &TopicOfBroker, known: Option<Value>) -> Value {
     for (name, value) in defaults {
         entry.entry(name).or_insert(value);
     }
+    // A word that says as much is left as it is.
+    if attribute_of(&entry, KIND).map_or(TopicKind::Any, TopicKind::from_name) != config.kind
+        && let Some(Value::Object(attributes)) = entry.get_mut("attributes")
+    {
+        match config.kind.name() {
+            Some(word) => attributes.insert(KIND.into(), json!(word)),
+            None => attributes.remove(KIND),
+        };
+    }
     entry.insert("perm".into(), json!(config.permission.bits()));
     entry.insert("readQueueNums".into(), json!(config.read_queues));
     entry.insert("topicName".into(), json!(topic.name.as_str()));
@@ -315,8 +335,7 @@ pub(super) fn unsupported(disk: &dyn Disk, path: &Path) -> Option<String> {
     // A file that cannot be read is reported where it is loaded.
     let document = load_config(disk, path).ok()?.value?;
     document.get(TABLE)?.as_object()?.iter().find_map(|(name, entry)| {
-        let attribute = |key| entry.get("attributes")?.get(key)?.as_str();
-        let feature = match (attribute("queue.type"), attribute("cleanup.policy")) {
+        let feature = match (attribute(entry, "queue.type"), attribute(entry, "cleanup.policy")) {
             (Some("BatchCQ"), _) => "batch consume queues (queue.type=BatchCQ)",
             (_, Some("COMPACTION")) => "topic compaction (cleanup.policy=COMPACTION)",
             _ => return None,

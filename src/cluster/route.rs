@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::broker::{Broker, QueueSlot, TopicOfBroker};
-use crate::config::Permission;
+use crate::config::{Permission, TopicKind};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU32, OnceLock, Ordering};
 use crate::types::{MessageQueue, TopicName, to_usize};
@@ -54,6 +54,8 @@ pub(crate) struct Route {
     pub(crate) write_names: Vec<MessageQueue>,
     /// Queues to read from, sorted.
     pub(crate) read: Vec<RouteQueue>,
+    /// Which messages it takes.
+    pub(crate) kind: TopicKind,
     /// What at least one broker permits.
     pub(crate) permission: Permission,
     /// Whether an application may send here at all.
@@ -69,6 +71,7 @@ impl Route {
         let found: Vec<_> =
             brokers.iter().filter_map(|broker| Some((broker, broker.topic(topic)?))).collect();
         let name = found.first()?.1.name().clone();
+        let kind = found.first()?.1.config().kind;
         let (mut write, mut read, mut bits) = (Vec::new(), Vec::new(), 0);
         for (broker, topic) in found {
             let config = topic.config();
@@ -92,6 +95,7 @@ impl Route {
         Some(Self {
             sendable: name.is_sendable(),
             topic: name,
+            kind,
             write_names: write.iter().map(|entry: &RouteQueue| entry.queue().clone()).collect(),
             write,
             read,

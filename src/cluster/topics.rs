@@ -90,6 +90,17 @@ impl Cluster {
         self.set_everywhere(name, config)
     }
 
+    /// Makes the topic in which producers write down where messages went, where it is missing. RocketMQ's brokers make
+    /// it with one queue too.
+    pub(crate) fn make_trace_topic(&self, name: &TopicName) -> Result<()> {
+        self.check_open()?;
+        let _changing = self.changes.lock();
+        if self.check_exists(name).is_ok() {
+            return Ok(());
+        }
+        self.set_everywhere(name, TopicConfig::queues(1))
+    }
+
     /// Changes the queues and permissions of a topic on every broker. Durable on return.
     pub(crate) fn update_topic(&self, name: &TopicName, config: TopicConfig) -> Result<()> {
         self.check_open()?;

@@ -19,7 +19,7 @@ pub use retention::{DiskRatios, Retention};
 pub use retry::RetryPolicy;
 pub use sizes::FileSizes;
 pub(crate) use topic::QUEUES_MAX;
-pub use topic::{Permission, TopicConfig};
+pub use topic::{Permission, TopicConfig, TopicKind};
 
 use crate::error::{Error, Result};
 

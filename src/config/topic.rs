@@ -45,6 +45,46 @@ impl Permission {
     }
 }
 
+/// Which messages a topic takes (RocketMQ's attribute `message.type`).
+///
+/// RocketMQ's proxy checks it for clients of version 5, and its brokers do not; here every send is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[doc(alias = "TopicMessageType")]
+#[non_exhaustive]
+pub enum TopicKind {
+    /// All of them: the default. RocketMQ's `UNSPECIFIED` and, said aloud, `MIXED`.
+    #[default]
+    Any,
+    /// Those without an order key or a delay: `NORMAL`.
+    Normal,
+    /// Those with an order key: `FIFO`.
+    Fifo,
+    /// Those with a delay: `DELAY`.
+    Delay,
+    /// Those of transactions: `TRANSACTION`.
+    Transaction,
+}
+
+impl TopicKind {
+    /// Returns RocketMQ's word; `None` for [`Any`](Self::Any), which is no attribute at all.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Any => None,
+            Self::Normal => Some("NORMAL"),
+            Self::Fifo => Some("FIFO"),
+            Self::Delay => Some("DELAY"),
+            Self::Transaction => Some("TRANSACTION"),
+        }
+    }
+
+    /// Takes RocketMQ's word; every other one is [`Any`](Self::Any).
+    pub(crate) fn from_name(name: &str) -> Self {
+        let all = [Self::Normal, Self::Fifo, Self::Delay, Self::Transaction];
+        all.into_iter().find(|kind| kind.name() == Some(name)).unwrap_or_default()
+    }
+}
+
 /// The queues and permissions of a topic, on each broker of the store.
 ///
 /// ```
@@ -61,13 +101,20 @@ pub struct TopicConfig {
     pub write_queues: u32,
     /// What may be done with it.
     pub permission: Permission,
+    /// Which messages it takes.
+    pub kind: TopicKind,
 }
 
 impl TopicConfig {
     /// A topic of so many queues on each broker, for reading and writing.
     #[must_use]
     pub const fn queues(count: u32) -> Self {
-        Self { read_queues: count, write_queues: count, permission: Permission::READ_WRITE }
+        Self {
+            read_queues: count,
+            write_queues: count,
+            permission: Permission::READ_WRITE,
+            kind: TopicKind::Any,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -89,6 +136,16 @@ mod tests {
         assert!(TopicConfig::queues(0).check().is_err());
         assert!(TopicConfig::queues(65_536).check().is_err());
         TopicConfig::queues(65_535).check().unwrap();
+    }
+
+    #[test]
+    fn f9_kinds_have_rocketmqs_words() {
+        for kind in [TopicKind::Normal, TopicKind::Fifo, TopicKind::Delay, TopicKind::Transaction] {
+            assert_eq!(TopicKind::from_name(kind.name().unwrap()), kind);
+        }
+        for word in ["UNSPECIFIED", "MIXED", "", "fifo"] {
+            assert_eq!(TopicKind::from_name(word), TopicKind::Any);
+        }
     }
 
     #[test]

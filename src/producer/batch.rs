@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Producer, SendMode, SendReceipt, check_topic, put_message, wait_of};
+use super::{Producer, SendMode, SendReceipt, check_kind, check_topic, put_message, wait_of};
 use crate::broker::PutMessage;
 use crate::cluster::RouteQueue;
 use crate::error::{Error, Result};
@@ -57,7 +57,10 @@ impl Producer {
         let (batch, first) = self.check_batch(batch)?;
         self.check_room(mode, first)?;
         let bound = (mode, first.order_key_text());
-        self.deliver(first.topic(), |route| self.spread(route, bound, |to| self.put_batch(to, mode, &batch)))
+        self.deliver(first.topic(), |route| {
+            check_kind(route, first)?;
+            self.spread(route, bound, |to| self.put_batch(to, mode, &batch))
+        })
     }
 
     /// Sends messages as one to this queue, otherwise as [`send_batch`](Self::send_batch).
@@ -73,7 +76,10 @@ impl Producer {
         let batch: Vec<M> = messages.into_iter().collect();
         let (batch, first) = self.check_batch(&batch)?;
         check_topic(queue, first.topic())?;
-        self.deliver(first.topic(), |route| self.put_batch(route.write_queue(queue)?, SendMode::Sync, &batch))
+        self.deliver(first.topic(), |route| {
+            check_kind(route, first)?;
+            self.put_batch(route.write_queue(queue)?, SendMode::Sync, &batch)
+        })
     }
 
     /// Checks everything about a batch that does not depend on where it goes, and returns its first message too.

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::callback::Callbacks;
 use super::faults::{Faults, SlowBrokers};
 use super::hooks::{CheckForbiddenHook, Hooks, SendMessageHook};
-use super::in_flight::{Limit, WhenBusy};
+use super::in_flight::{Limit, Unflushed, WhenBusy};
+use super::trace::{MessageTrace, TraceHook, make_topic};
 use super::{Member, Producer};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
@@ -28,6 +30,7 @@ pub(super) struct Settings {
     pub(super) in_flight_max: usize,
     pub(super) when_busy: WhenBusy,
     pub(super) slow_brokers: SlowBrokers,
+    pub(super) trace: MessageTrace,
     pub(super) hooks: Hooks,
 }
 
@@ -40,6 +43,7 @@ impl Default for Settings {
             in_flight_max: 1_024,
             when_busy: WhenBusy::Refuse,
             slow_brokers: SlowBrokers::Use,
+            trace: MessageTrace::Off,
             hooks: Hooks::default(),
         }
     }
@@ -172,6 +176,15 @@ impl ProducerBuilder {
         self
     }
 
+    /// Sets whether the producer writes down where its messages went. Default: [`MessageTrace::Off`]. The traces lie in
+    /// `RMQ_SYS_TRACE_TOPIC`, which is made with one queue where it is missing, as RocketMQ's tools expect them;
+    /// [`Store::message_trace`](crate::Store::message_trace) finds them.
+    #[doc(alias = "enableMsgTrace")]
+    pub fn message_trace(mut self, choice: MessageTrace) -> Self {
+        self.settings.trace = choice;
+        self
+    }
+
     /// Adds a hook that sees every message, behind those that were added before.
     #[doc(alias = "registerSendMessageHook")]
     pub fn send_hook(mut self, hook: impl SendMessageHook + 'static) -> Self {
@@ -191,18 +204,32 @@ impl ProducerBuilder {
     /// # Errors
     ///
     /// `InvalidConfig` names the setting that is wrong, or the feature that this build lacks; `InvalidArgument` for a text
-    /// that is no group's name; `Closed`.
+    /// that is no group's name; `Closed`; with a trace also `StoreFull`, `Io` and, on a store that was opened read-only,
+    /// `Unsupported`.
     pub fn build(self) -> Result<Producer> {
         self.settings.check()?;
-        let seat = self.cluster.seat_producer(&GroupName::new(&self.group)?)?;
+        let group = GroupName::new(&self.group)?;
+        let mut settings = self.settings;
+        if settings.trace == MessageTrace::On {
+            make_topic(&self.cluster)?;
+            let own = Producer::join(&self.cluster, &group, Settings::default())?;
+            settings.hooks.send.push(Arc::new(TraceHook::new(own)));
+        }
+        Producer::join(&self.cluster, &group, settings)
+    }
+}
+
+impl Producer {
+    fn join(cluster: &Arc<Cluster>, group: &GroupName, settings: Settings) -> Result<Self> {
+        let seat = cluster.seat_producer(group)?;
         let member = Member {
-            cluster: self.cluster,
+            cluster: Arc::clone(cluster),
             seat,
-            settings: self.settings,
-            unflushed: super::in_flight::Unflushed::default(),
-            callbacks: super::callback::Callbacks::default(),
+            settings,
+            unflushed: Unflushed::default(),
+            callbacks: Callbacks::default(),
             faults: Faults::default(),
         };
-        Ok(Producer { member: Arc::new(member) })
+        Ok(Self { member: Arc::new(member) })
     }
 }

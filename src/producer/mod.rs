@@ -19,6 +19,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod trace;
 
 use std::borrow::Borrow;
 use std::cell::RefCell;
@@ -39,10 +40,12 @@ pub use selector::Selector;
 use selector::by_consistent_hash;
 pub use split::SendBatches;
 pub use ticket::SendTicket;
+pub(crate) use trace::TRACE_TOPIC;
+pub use trace::{MessageTrace, TraceRecord};
 
 use crate::broker::{Later, PutMessage, WaitForFlush};
 use crate::cluster::{Cluster, GroupSeat, Route, RouteQueue};
-use crate::config::FlushPolicy;
+use crate::config::{FlushPolicy, TopicKind};
 use crate::error::{Error, Result};
 use crate::message::Message;
 use crate::message::check::check;
@@ -163,13 +166,19 @@ impl Producer {
     fn send_in(&self, mode: SendMode, message: &Message) -> Result<SendReceipt> {
         let out = self.prepare(mode, message)?;
         let bound = (mode, message.order_key_text());
-        self.deliver(message.topic(), |route| self.spread(route, bound, |to| self.attempt(to, &out)))
+        self.deliver(message.topic(), |route| {
+            check_kind(route, message)?;
+            self.spread(route, bound, |to| self.attempt(to, &out))
+        })
     }
 
     fn send_to_in(&self, mode: SendMode, queue: &MessageQueue, message: &Message) -> Result<SendReceipt> {
         let out = self.prepare(mode, message)?;
         check_topic(queue, message.topic())?;
-        self.deliver(message.topic(), |route| self.attempt(route.write_queue(queue)?, &out))
+        self.deliver(message.topic(), |route| {
+            check_kind(route, message)?;
+            self.attempt(route.write_queue(queue)?, &out)
+        })
     }
 
     fn send_with_in(
@@ -180,6 +189,7 @@ impl Producer {
     ) -> Result<SendReceipt> {
         let out = self.prepare(mode, message)?;
         self.deliver(message.topic(), |route| {
+            check_kind(route, message)?;
             let place = select(&route.write_names, message)
                 .ok_or_else(|| Error::argument("selector", "it returned None instead of a queue"))?;
             self.attempt(entry(route, place)?, &out)
@@ -277,6 +287,31 @@ fn entry(route: &Route, place: usize) -> Result<&RouteQueue> {
         let count = route.write.len();
         Error::argument("selector", format!("it returned {place}, and there are {count} queues, from 0"))
     })
+}
+
+/// Refuses a message of a kind that the topic does not take.
+fn check_kind(route: &Route, message: &Message) -> Result<()> {
+    if route.kind == TopicKind::Any {
+        return Ok(());
+    }
+    let kind = if message.delay_level_number() > 0 {
+        TopicKind::Delay
+    } else if message.order_key_text().is_some() {
+        TopicKind::Fifo
+    } else {
+        TopicKind::Normal
+    };
+    if kind == route.kind {
+        return Ok(());
+    }
+    let cure = match route.kind {
+        TopicKind::Any | TopicKind::Normal => "send it without an order key and without a delay",
+        TopicKind::Fifo => "give it an order key and no delay",
+        TopicKind::Delay => "give it a delay",
+        TopicKind::Transaction => "send it in a transaction",
+    };
+    let wanted = route.kind.name().unwrap_or_default();
+    Err(Error::argument("topic", format!("{} takes messages of the kind {wanted}: {cure}", route.topic)))
 }
 
 fn check_topic(queue: &MessageQueue, topic: &str) -> Result<()> {

@@ -9,6 +9,7 @@ mod folders;
 mod lookup;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod view;
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Do hooks see everything, are bodies compressed as told, batches split as they must be, and wrong settings refused?
 
 use super::*;
-use crate::config::FileSizes;
+use crate::config::{FileSizes, TopicKind};
 use crate::message::CompressionType;
 use crate::sync::Mutex;
 
@@ -217,4 +217,84 @@ fn a_batch_that_is_refused_does_not_keep_the_next_ones_from_being_sent() {
     assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, true]);
     assert_eq!(producer.send_batches_to(&to, Vec::<Message>::new()).count(), 0);
     assert_eq!((count(&store, "orders"), count(&store, "payments")), (2, 0));
+}
+
+#[test]
+fn f9_a_topic_takes_only_messages_of_its_kind_and_its_kind_survives() {
+    let store = store();
+    for (topic, kind) in [
+        ("normal", TopicKind::Normal),
+        ("fifo", TopicKind::Fifo),
+        ("delay", TopicKind::Delay),
+        ("transaction", TopicKind::Transaction),
+        ("any", TopicKind::Any),
+    ] {
+        store.create_topic(topic, TopicConfig { kind, ..TopicConfig::queues(1) }).unwrap();
+    }
+    let store = store.reopen().unwrap();
+    assert_eq!(store.topic("fifo").unwrap().kind, TopicKind::Fifo);
+    let producer = producer(&store);
+    let make = |kind, message: Message| match kind {
+        "fifo" => message.order_key("k"),
+        "delay" => message.delay_level(1).order_key("k"),
+        _ => message,
+    };
+    for topic in ["normal", "fifo", "delay", "transaction", "any"] {
+        for kind in ["normal", "fifo", "delay"] {
+            let message = make(kind, Message::new(topic.to_owned(), "x"));
+            let to = queue(topic, "broker-a", 0);
+            let mut answers = vec![
+                producer.send(&message).map(drop),
+                producer.send_to(&to, &message).map(drop),
+                producer.send_with(&message, |_, _| Some(0)).map(drop),
+                producer.send_async(&message).wait().map(drop),
+                producer.send_oneway(&message),
+            ];
+            if kind != "delay" {
+                answers.push(producer.send_batch([&message]).map(drop));
+                answers.push(producer.send_batch_to(&to, [&message]).map(drop));
+            }
+            for answer in answers {
+                assert_eq!(answer.is_ok(), topic == kind || topic == "any", "{topic} {kind}: {answer:?}");
+            }
+        }
+    }
+    let error = producer.send(Message::new("fifo", "x")).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("fifo takes messages of the kind FIFO: give it an order key and no delay")
+    );
+    store.update_topic("fifo", TopicConfig::queues(1)).unwrap();
+    producer.send(Message::new("fifo", "x")).unwrap();
+}
+
+#[test]
+fn e7_a_producer_that_traces_writes_down_where_each_message_went() {
+    let store = TestStore::builder(|builder| builder.auto_create_topics(AutoCreate::Off).free_space_min(0));
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    let producer = store.producer_builder("shop").message_trace(MessageTrace::On).build().unwrap();
+    let message = Message::new("orders", "hello").tag("paid").key("order-42").key("b");
+    let receipt = producer.send(&message).unwrap();
+    let trace = store.message_trace(receipt.message_id()).unwrap();
+    assert_eq!(trace.len(), 1);
+    let found = &trace[0];
+    assert_eq!((found.topic.as_str(), found.group.as_str(), found.tag.as_str()), ("orders", "shop", "paid"));
+    assert_eq!((found.keys.as_str(), found.body_len, found.success), ("order-42 b", 5, true));
+    assert_eq!(found.offset_id, receipt.offset_id().to_string());
+    assert_eq!(found.sent_millis, 1_700_000_000_000);
+    // By the key of the message too, as RocketMQ's tools look for it; each of a batch; however it was sent.
+    assert_eq!(store.query_by_key("RMQ_SYS_TRACE_TOPIC", "order-42").fetch().unwrap().len(), 1);
+    let batch = producer.send_batch((0..1_000).map(|n| Message::new("orders", format!("{n}")))).unwrap();
+    for (id, offset_id) in batch.batch().iter().step_by(333) {
+        let trace = store.message_trace(*id).unwrap();
+        assert_eq!((trace.len(), trace[0].offset_id.clone()), (1, offset_id.to_string()));
+    }
+    let ticket = producer.send_async(&message).wait().unwrap();
+    assert_eq!(store.message_trace(ticket.message_id()).unwrap().len(), 1);
+    // What was refused has no trace, what nobody traces neither, and a trace none of its own.
+    let traces = count(&store, "RMQ_SYS_TRACE_TOPIC");
+    assert!(producer.send(Message::new("unknown", "x")).is_err());
+    store.producer("shop").unwrap().send(&message).unwrap();
+    assert_eq!(count(&store, "RMQ_SYS_TRACE_TOPIC"), traces);
 }
