@@ -121,6 +121,11 @@ impl Member {
         self.group.cluster.clock().monotonic()
     }
 
+    /// Returns the time of day in milliseconds since 1970.
+    pub(super) fn wall_millis(&self) -> i64 {
+        self.group.cluster.clock().wall_millis()
+    }
+
     /// Refuses work where the store is closed or the member has left.
     pub(super) fn check_open(&self) -> Result<()> {
         if self.has_left.load(Ordering::Acquire) {
@@ -146,15 +151,26 @@ impl Member {
 
     /// Returns the next message, each queue in turn.
     pub(super) fn take(self: &Arc<Self>) -> Result<Option<Delivery>> {
-        self.visit(|lane, rules| {
-            let taken = lane.take(rules)?;
-            Ok(taken.map(|taken| Delivery::new(Arc::clone(self), Arc::clone(lane), taken)))
-        })
+        let look = |lane: &Arc<Lane>, rules: &TakeRules<'_>| {
+            Ok(lane.take(rules)?.map(|taken| (Arc::clone(lane), taken)))
+        };
+        while let Some((lane, taken)) = self.visit(look)? {
+            // No lock is held: putting away what has expired may block.
+            if let Some(taken) = self.unless_expired(&lane, taken) {
+                return Ok(Some(Delivery::new(Arc::clone(self), lane, taken)));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the next messages of one queue, each queue in turn. They do not count as begun.
     pub(super) fn take_batch(&self, count_max: usize) -> Result<Option<Batch>> {
-        self.visit(|lane, rules| batch_of(lane, rules, count_max))
+        while let Some(batch) = self.visit(|lane, rules| batch_of(lane, rules, count_max))? {
+            if let Some(batch) = self.without_expired(batch) {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the next messages of a queue that the member has just worked on.
@@ -163,7 +179,8 @@ impl Member {
         if self.is_paused() {
             return Ok(None);
         }
-        batch_of(lane, &self.rules(epoch, self.now()), count_max)
+        let batch = batch_of(lane, &self.rules(epoch, self.now()), count_max)?;
+        Ok(batch.and_then(|batch| self.without_expired(batch)))
     }
 
     const fn rules(&self, epoch: u64, now: Duration) -> TakeRules<'_> {

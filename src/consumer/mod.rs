@@ -8,6 +8,7 @@
 mod builder;
 mod delivery;
 mod dispatch;
+mod expiry;
 mod group;
 mod lane;
 mod listener;

@@ -130,8 +130,12 @@ fn check_flushed(stored: Stored) -> Result<()> {
 fn properties_of(message: &MessageView, level: Option<u32>, reason: &str) -> Vec<u8> {
     let from = message.properties();
     let [retry_topic, origin] = from.pick([name::RETRY_TOPIC, name::ORIGIN_MESSAGE_ID]);
-    let replaced =
-        [name::CRC32, name::DELAY, name::WAIT, name::RETRY_TOPIC, name::ORIGIN_MESSAGE_ID, name::FAILURE];
+    let mut replaced =
+        vec![name::CRC32, name::DELAY, name::WAIT, name::RETRY_TOPIC, name::ORIGIN_MESSAGE_ID, name::FAILURE];
+    if level.is_none() {
+        // A dead letter does not expire, nor does one that is given back.
+        replaced.push(name::EXPIRES_IN);
+    }
     let mut properties = Vec::with_capacity(from.encoded().len().saturating_add(256));
     append_without(&mut properties, from, &replaced);
     append(&mut properties, name::RETRY_TOPIC, retry_topic.unwrap_or_else(|| message.topic()));

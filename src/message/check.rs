@@ -12,7 +12,7 @@ const TRANSIENT_PREFIX: &str = "__RMQ.TRANSIENT.";
 
 /// Names that mean something to a broker or a client of RocketMQ, in order: a value of the user's there would forge a
 /// delay, a transaction or another message's id.
-const RESERVED: [&str; 65] = [
+const RESERVED: [&str; 66] = [
     "1ST_POP_TIME",
     "ARRIVE_TIME",
     "BORN_TIMESTAMP",
@@ -76,6 +76,7 @@ const RESERVED: [&str; 65] = [
     "__BORNHOST",
     "__CRC32#",
     "__LITE_TOPIC",
+    "__POCKETMQ_EXPIRES_IN",
     "__POCKETMQ_FAILURE",
     "__SHARDINGKEY",
 ];
@@ -103,6 +104,10 @@ pub(crate) fn check(message: &Message, body_len_max: u32) -> Result<()> {
             "delay_level",
             "must not be negative: 0 is no delay, 1 to 18 are levels",
         ));
+    }
+    if message.expiry().is_some_and(|time| time.as_millis() == 0 || i64::try_from(time.as_millis()).is_err())
+    {
+        return Err(Error::argument("expires_in", "must be at least 1 ms, and below 292 million years"));
     }
     check_separators("key", message.joined_keys())?;
     check_separators("order_key", message.order_key_text().unwrap_or_default())?;
@@ -167,6 +172,7 @@ fn check_property(name: &str, value: &str) -> Result<()> {
             "WAIT" => "use Message::no_wait",
             "__SHARDINGKEY" => "use Message::order_key",
             "DELAY" => "use Message::delay_level",
+            "__POCKETMQ_EXPIRES_IN" => "use Message::expires_in",
             _ => "choose another name",
         };
         return wrong(format!("{name:?} is one of RocketMQ's own: {cure}").into());

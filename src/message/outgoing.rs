@@ -1,6 +1,7 @@
 //! What does a user say about a message before it is sent?
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::ids::MessageId;
 use super::properties::{self, IndexTexts, VALUE_END, name, split_keys};
@@ -31,6 +32,7 @@ pub struct Message {
     flag: i32,
     wait: bool,
     delay_level: i32,
+    expires_in: Option<Duration>,
     properties: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
@@ -48,6 +50,7 @@ impl Message {
             flag: 0,
             wait: true,
             delay_level: 0,
+            expires_in: None,
             properties: Vec::new(),
         }
     }
@@ -137,6 +140,34 @@ impl Message {
         self
     }
 
+    /// Lets the message be worth nothing any more so long after it is sent: at least 1 ms. Default: it never expires.
+    ///
+    /// A consumer does not hand it out then; a copy goes to its group's dead letters, with the reason *expired*, and the
+    /// group's position passes it. Who pulls sees it all the same, and sees [`expires_at`](crate::MessageView::expires_at).
+    /// Time that it waits in a delay level or for another attempt counts; time runs by the clock of the store. RocketMQ
+    /// has no such thing, and hands it out.
+    ///
+    /// ```
+    /// # fn main() -> pocketmq::Result<()> {
+    /// use pocketmq::Message;
+    /// use pocketmq::testing::TestStore;
+    /// use std::time::Duration;
+    ///
+    /// let store = TestStore::new();
+    /// store.producer("shop")?.send(Message::new("codes", "4711").expires_in(Duration::from_secs(60)))?;
+    /// store.producer("shop")?.send(Message::new("codes", "0815"))?;
+    /// store.advance(Duration::from_secs(60))?;
+    /// let consumer = store.consumer("login").subscribe("codes", "*").build()?;
+    /// assert_eq!(consumer.recv()?.body_str()?, "0815");
+    /// assert_eq!(store.dead_letters("login")?.list(10)?[0].failure_reason(), Some("expired"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.expires_in = Some(time);
+        self
+    }
+
     /// Lets the send return without waiting for the flush, even where the store flushes synchronously.
     #[doc(alias = "setWaitStoreMsgOK")]
     pub fn no_wait(mut self) -> Self {
@@ -196,6 +227,12 @@ impl Message {
         self.wait
     }
 
+    /// Returns how long after it is sent the message expires, if it does.
+    #[must_use]
+    pub const fn expiry(&self) -> Option<Duration> {
+        self.expires_in
+    }
+
     /// Returns the delay level; 0 where there is no delay.
     #[must_use]
     pub const fn delay_level_number(&self) -> i32 {
@@ -224,6 +261,9 @@ impl Message {
         properties::append(encoded, name::SHARDING_KEY, &self.order_key);
         if !self.wait {
             properties::append(encoded, name::WAIT, "false");
+        }
+        if let Some(time) = self.expires_in {
+            properties::append(encoded, name::EXPIRES_IN, &time.as_millis().to_string());
         }
         for (name, value) in self.properties() {
             properties::append(encoded, name, value);

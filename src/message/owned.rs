@@ -175,6 +175,20 @@ macro_rules! message_accessors {
                 $crate::message::owned::system_time(self.store_millis())
             }
 
+            /// Returns when the message expires, if it does: the time at which it was made and
+            /// [`Message::expires_in`](crate::Message::expires_in).
+            #[must_use]
+            pub fn expires_at(&self) -> Option<std::time::SystemTime> {
+                self.expires_at_millis().map($crate::message::owned::system_time)
+            }
+
+            /// The same in milliseconds since 1970.
+            pub(crate) fn expires_at_millis(&self) -> Option<i64> {
+                let after: i64 =
+                    self.property($crate::message::properties::name::EXPIRES_IN)?.parse().ok()?;
+                Some(self.born_millis().saturating_add(after))
+            }
+
             /// Returns the address of the producer.
             #[must_use]
             pub fn born_host(&self) -> std::net::SocketAddr {

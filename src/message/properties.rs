@@ -26,6 +26,8 @@ pub(crate) mod name {
     pub(crate) const REAL_QUEUE_ID: &str = "REAL_QID";
     pub(crate) const RETRY_TOPIC: &str = "RETRY_TOPIC";
     pub(crate) const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+    /// Ours: how many milliseconds after its birth the message is worth nothing any more.
+    pub(crate) const EXPIRES_IN: &str = "__POCKETMQ_EXPIRES_IN";
     /// Ours: why the last attempt to consume the message failed.
     pub(crate) const FAILURE: &str = "__POCKETMQ_FAILURE";
 }

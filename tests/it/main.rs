@@ -14,6 +14,7 @@
 mod broadcast;
 mod consume;
 mod delay;
+mod expiry;
 mod filter;
 mod golden;
 mod groups;
