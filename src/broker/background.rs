@@ -15,7 +15,7 @@ use super::key_run::KEYS_MAX;
 use crate::commitlog::LogFile;
 use crate::config::Background;
 use crate::error::{Error, Result};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, fence};
 use crate::types::{to_u64, to_usize};
 
 /// How far the allocator is ahead of a writer that has just begun, so that a small store stays small.
@@ -151,11 +151,15 @@ impl Broker {
 
     /// Calls the flusher.
     pub(crate) fn kick_flush(&self) {
+        // Ordering: stands between the append and the look at the flag; `flush_in_background` has its partner.
+        fence(Ordering::SeqCst);
         self.workers.call(&self.workers.flusher_called, |channels| &channels.flush);
     }
 
     fn flush_in_background(&self) {
         self.workers.flusher_called.store(false, Ordering::Relaxed);
+        // Ordering: partner of the fence in `kick_flush`: who still sees the flag set has appended before this flush.
+        fence(Ordering::SeqCst);
         // A failed flush is remembered by the log and told to every sender; a failed persist by `troubles`.
         let _ = self.flush_step();
     }

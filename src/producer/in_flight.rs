@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::broker::Broker;
 use crate::error::{Error, Result};
-use crate::sync::{Condvar, Mutex, deadline_in};
+use crate::sync::{Condvar, Mutex, deadline_in, has_passed};
 use crate::types::PhysicalOffset;
 
 /// What an asynchronous send does when as many as may be are in flight (RocketMQ's `enableBackpressureForAsyncMode`,
@@ -48,13 +48,18 @@ impl Unflushed {
     /// Sees to it that one more message may stay unflushed. Threads that ask at the same time may pass together, so the
     /// bound can be exceeded by one message a thread.
     pub(super) fn make_room(&self, limit: &Limit) -> Result<()> {
-        let Some((broker, end)) = self.oldest_if_full(limit) else { return Ok(()) };
-        if limit.when_busy == WhenBusy::Wait {
+        let Some((mut broker, mut end)) = self.oldest_if_full(limit) else { return Ok(()) };
+        let deadline = deadline_in(limit.timeout);
+        let mut waits = limit.when_busy == WhenBusy::Wait;
+        while waits {
             // Whatever it says concerns messages that are stored already; their own tickets tell it.
-            let _ = broker.wait_for_flush(end, deadline_in(limit.timeout));
-            if self.oldest_if_full(limit).is_none() {
-                return Ok(());
+            let _ = broker.wait_for_flush(end, deadline);
+            match self.oldest_if_full(limit) {
+                None => return Ok(()),
+                // Other threads were faster; the time is what ends this.
+                Some(oldest) => (broker, end) = oldest,
             }
+            waits = !deadline.is_some_and(has_passed);
         }
         broker.kick_flush();
         let count = limit.count_max;
@@ -114,15 +119,19 @@ impl Places {
     pub(super) fn wait(self: &Arc<Self>, limit: &Limit) -> Option<Place> {
         let deadline = deadline_in(limit.timeout);
         let mut taken = self.taken.lock();
+        let mut late = false;
+        // Under one lock from the look to the taking: whoever is woken may find that a newcomer was faster.
         while *taken >= limit.count_max {
+            if late {
+                return None;
+            }
             match deadline {
-                Some(deadline) if self.freed.wait_until(&mut taken, deadline).timed_out() => break,
-                Some(_) => {}
+                Some(deadline) => late = self.freed.wait_until(&mut taken, deadline).timed_out(),
                 None => self.freed.wait(&mut taken),
             }
         }
-        drop(taken);
-        self.try_take(limit)
+        *taken = taken.saturating_add(1);
+        Some(Place(Arc::clone(self)))
     }
 
     /// Returns the error of a send whose callback has no place.

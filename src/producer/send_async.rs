@@ -17,7 +17,8 @@ impl Producer {
     ///
     /// The message is in the log when this returns, so equal order keys keep the order of the calls, up to the first
     /// that fails. The ticket has the answer: at once under async flush, after the flush under sync flush. Blocks for
-    /// the append lock of one broker; with [`WhenBusy::Wait`](super::WhenBusy::Wait) also for room.
+    /// the append lock of one broker; with [`WhenBusy::Wait`](super::WhenBusy::Wait), or where a limit of the store says so,
+    /// also for room.
     ///
     /// Every error is in the ticket, also that of a wrong message.
     ///

@@ -430,3 +430,35 @@ fn t_a13_a_wrong_one_way_message_is_refused_in_the_call() {
     assert!(producer.send_oneway_with(message(0), |_, _| None).is_err());
     assert_eq!(count(&store, "orders"), 0);
 }
+
+#[test]
+fn a_store_in_memory_tells_asynchronous_senders_as_one_on_disk_does() {
+    let settings =
+        |builder: StoreBuilder| builder.in_memory().flush(FlushPolicy::Sync).background(Background::Manual);
+    let store = settings(Store::builder("in memory")).open().unwrap();
+    let (producer, told) = (producer(&store), Told::default());
+    let tickets: Vec<_> = (0..8).map(|n| producer.send_async(message(n))).collect();
+    producer.send_then(message(8), write_to(&told)).unwrap();
+    for ticket in tickets {
+        assert_eq!(ticket.wait().unwrap().durability(), Durability::Flushed);
+    }
+    store.step().unwrap();
+    assert!(matches!(told.lock()[..], [Ok(_)]));
+    assert_eq!(count(&store, "orders"), 9);
+}
+
+#[test]
+fn f29_threads_that_wait_for_room_are_all_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::builder(dir.path()).flush(FlushPolicy::Sync).free_space_min(0).open().unwrap();
+    let producer = store.producer_builder("shop").in_flight_max(2).when_busy(WhenBusy::Wait).build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let tickets: Vec<_> = (0..50).map(|n| producer.send_async(message(n))).collect();
+                tickets.into_iter().for_each(|ticket| drop(ticket.wait().unwrap()));
+            });
+        }
+    });
+    assert_eq!(count(&store, "orders"), 200);
+}
