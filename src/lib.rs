@@ -30,6 +30,7 @@ mod commitlog;
 mod config;
 mod consumequeue;
 mod consumer;
+mod dedup;
 mod delay;
 mod error;
 mod filter;
@@ -64,6 +65,7 @@ pub use consumer::{
     ConsumeStatus, Consumer, ConsumerBuilder, Delivery, HandlerOutcome, HandlerResult, IntoHandlerOutcome,
     PushConsumer, QueueChange, StartFrom,
 };
+pub use dedup::SameBy;
 pub use delay::SentBack;
 pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result, SendFailure};
 pub use filter::Filter;
@@ -75,5 +77,5 @@ pub use producer::{
     SendContext, SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, TraceRecord,
     WhenBusy,
 };
-pub use store::{BrokerView, DeadLetters, KeyQuery, Redriven, Store, StoreBuilder};
+pub use store::{BrokerView, DeadLetters, KeyQuery, QueueLag, Redriven, Store, StoreBuilder};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

@@ -16,7 +16,7 @@ use crate::consumequeue::Unit;
 use crate::error::{Error, Result};
 use crate::message::Properties;
 use crate::message::properties::{append, append_without, name};
-use crate::storage::{TwoSlots, load_config, save_config};
+use crate::storage::{Access, Durable, MappedFile, NewFile, TwoSlots, load_config, save_config};
 use crate::sync::Arrivals;
 use crate::types::{PhysicalOffset, QueueOffset, TopicName};
 
@@ -139,6 +139,23 @@ impl Broker {
     /// Says how far each delay level has been delivered: what lies behind is not deleted as long as it waits.
     pub(crate) fn set_delivered_of_levels(&self, offsets: &[QueueOffset]) {
         offsets.clone_into(&mut self.levels_delivered.lock());
+    }
+
+    /// Maps a file of ours, made with zeros where it is missing or has another length. What is written survives the
+    /// death of the process.
+    pub(crate) fn map_own(&self, name: &str, len: u64) -> Result<Arc<MappedFile>> {
+        let own = self.folder.own();
+        let path = own.join(name);
+        let found = self.disk.metadata(&path)?;
+        if found.is_none_or(|found| found.len != len) {
+            if found.is_some() {
+                self.disk.remove_file(&path)?;
+            }
+            let file = NewFile { path: &path, temp_dir: &own, len, first_blocks: len, durable: Durable::No };
+            file.create(self.disk.as_ref())?;
+        }
+        self.disk.allocate(&path, 0..len)?;
+        self.disk.map(&path, 0..len, Access::Random)
     }
 
     /// Opens a small record of ours that survives the death of the process.

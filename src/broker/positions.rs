@@ -69,6 +69,12 @@ impl Position {
     pub(crate) fn get(&self) -> QueueOffset {
         QueueOffset::new(self.value.load(Ordering::Acquire))
     }
+
+    /// Tells whether commits still count: not once the position was reset, or its topic deleted. Who holds this goes on
+    /// from the position that the table has then.
+    pub(crate) fn is_current(&self) -> bool {
+        self.place.load(Ordering::Acquire) != NOWHERE
+    }
 }
 
 #[derive(Debug)]
@@ -226,6 +232,31 @@ impl Positions {
             queues.insert(key.queue_id, Arc::clone(position));
         }
         all
+    }
+
+    /// Moves a position from outside, making it where there is none: whoever commits to the one that was there before is
+    /// not heard any more. It survives the death of the process when this returns, and power loss after the next
+    /// persist.
+    pub(crate) fn reset(&self, key: &PositionKey, next: QueueOffset) -> Result<()> {
+        let mut table = self.table.write();
+        let Some(old) = table.get(key).cloned() else {
+            drop(table);
+            let made = self.position(key, next)?;
+            return self.commit(&made, next);
+        };
+        // Nobody commits meanwhile: a commit holds this lock too.
+        let file = self.file.write();
+        let place = old.place.load(Ordering::Relaxed);
+        file.map.store_u64(to_usize(place), next.get())?;
+        old.place.store(NOWHERE, Ordering::Release);
+        let new = Position { value: AtomicU64::new(next.get()), place: AtomicU64::new(place) };
+        table.insert(key.clone(), Arc::new(new));
+        self.dirty.store(true, Ordering::Release);
+        drop((file, table));
+        // As if an entry had come and one had gone: who keeps the old ones looks again.
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.tell();
+        Ok(())
     }
 
     /// Returns everything, by topic, group and queue.

@@ -7,6 +7,7 @@ mod allocate;
 mod delays;
 mod driven;
 mod groups;
+mod positions;
 mod rebalance;
 mod route;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use delays::AllDelays;
 pub(crate) use driven::Driven;
 use driven::DrivenHandles;
 pub(crate) use groups::{Circle, GroupSeat, Groups};
+pub(crate) use positions::position_key;
 pub(crate) use rebalance::{Aim, Candidate, Claims, Gate, MemberId, targets};
 pub(crate) use route::{QueuePlace, Route, RouteQueue};
 

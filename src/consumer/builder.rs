@@ -13,6 +13,7 @@ use super::{Consumer, PushConsumer};
 use crate::cluster::{AllocateMessageQueueStrategy, Circle, Cluster, RouteQueue};
 use crate::commitlog::MessageView;
 use crate::config::RetryPolicy;
+use crate::dedup::{SameBy, check_window};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::types::{GroupName, QueueOffset, TopicName, check_instance};
@@ -28,6 +29,7 @@ pub struct ConsumerBuilder {
     start: Option<StartFrom>,
     mode: Mode,
     model: Model,
+    same: Option<(SameBy, Duration)>,
     settings: Settings,
 }
 
@@ -50,6 +52,7 @@ impl ConsumerBuilder {
             start: None,
             mode: Mode::Concurrent,
             model: Model::Clustering,
+            same: None,
             settings: Settings::default(),
         }
     }
@@ -149,6 +152,18 @@ impl ConsumerBuilder {
     #[doc(alias = "setMaxReconsumeTimes")]
     pub fn max_retries(mut self, count: u32) -> Self {
         self.settings.retries = self.settings.retries.with_limit(count);
+        self
+    }
+
+    /// Hands out no message that the group has handled already within this window. Default: off; up to 30 days. All
+    /// members of a group do the same.
+    ///
+    /// What was handled is noted when it is acknowledged, for the last 32,768 messages, in a file of the store's that
+    /// survives the death of the process; of what was acknowledged shortly before a power loss some may come again. Two
+    /// that are the same and under way at once are both handed out. Delivery stays at least once: for an effect that must
+    /// not happen twice, keep the ids in the same transaction as the effect.
+    pub const fn deduplicate(mut self, by: SameBy, window: Duration) -> Self {
+        self.same = Some((by, window));
         self
     }
 
@@ -276,7 +291,10 @@ impl ConsumerBuilder {
         if self.model == Model::Clustering {
             subscribe_retries(&mut subscriptions, &name);
         }
-        let terms = Terms { subscriptions, mode: self.mode };
+        if let Some((_, window)) = self.same {
+            check_window(window)?;
+        }
+        let terms = Terms { subscriptions, mode: self.mode, same: self.same };
         self.cluster.brokers().iter().try_for_each(|broker| broker.check_writable())?;
         let (circle, keeper, start) = match (self.model, &self.settings.instance) {
             (Model::Broadcasting, Some(instance)) => {

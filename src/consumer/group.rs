@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lane::Lane;
+use super::seen::Seen;
 use super::settings::{Mode, QueueChange, QueueListener, Settings, StartFrom, Terms};
 use crate::broker::PositionKey;
 use crate::cluster::{Aim, Candidate, Claims, Cluster, MemberId, RouteQueue, targets};
@@ -45,6 +46,7 @@ struct State {
     claims: Claims,
     /// Sorted, so the queues of one topic lie together.
     lanes: BTreeMap<MessageQueue, Arc<Lane>>,
+    seen: Seen,
     handover_timeout: Duration,
 }
 
@@ -150,6 +152,7 @@ impl Group {
                     lane.change(|_| crate::cluster::Gate::Shut);
                 }
                 state.claims = Claims::default();
+                state.seen = Seen::open(&self.cluster, &self.keeper, terms.same)?;
                 state.terms = Some(terms.clone());
             }
         }
@@ -320,13 +323,18 @@ impl Group {
             let knows = wanted.topic.is_retry() || route.read.iter().any(has_position);
             let start = if knows { StartFrom::Earliest } else { start };
             for entry in &route.read {
-                let known = gone.get(entry.queue()).filter(|lane| Arc::ptr_eq(&lane.topic, &entry.topic));
+                // One whose position was reset starts anew, as one whose topic was deleted and made again does.
+                let is_same = |lane: &&Arc<Lane>| Arc::ptr_eq(&lane.topic, &entry.topic) && lane.is_current();
+                let known = gone.get(entry.queue()).filter(is_same);
                 let lane = match known.cloned() {
                     Some(known) => {
                         gone.remove(entry.queue());
                         known
                     }
-                    None => Arc::new(Lane::new(entry, &wanted.filter, self.position(entry, start)?)),
+                    None => {
+                        let seen = state.seen.clone();
+                        Arc::new(Lane::new(entry, &wanted.filter, self.position(entry, start)?, seen))
+                    }
                 };
                 state.lanes.insert(entry.queue().clone(), lane);
             }
@@ -391,6 +399,12 @@ fn differing(group: &GroupName, agreed: &Terms, asked: &Terms) -> Error {
         return Error::config(
             "orderly",
             format!("group {group:?} consumes {is}; a second member asked to consume {wants}"),
+        );
+    }
+    if agreed.same != asked.same {
+        return Error::config(
+            "deduplicate",
+            format!("the members of group {group:?} must all hand out what was handled again, or none"),
         );
     }
     let filter = |terms: &Terms, topic: &TopicName| {

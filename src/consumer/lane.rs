@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::seen::Seen;
 use super::settings::{FlowLimits, Mode};
 use super::window::{Place, Window};
 use crate::broker::{Broker, Position, PullRequest, PullStatus, TopicOfBroker};
@@ -88,6 +89,7 @@ pub(super) struct Lane {
     filter: Arc<Filter>,
     /// Whether this is the retry topic of the group.
     is_retry: bool,
+    seen: Seen,
     work: Mutex<Work>,
 }
 
@@ -113,7 +115,7 @@ struct Work {
 }
 
 impl Lane {
-    pub(super) fn new(entry: &RouteQueue, filter: &Arc<Filter>, position: Arc<Position>) -> Self {
+    pub(super) fn new(entry: &RouteQueue, filter: &Arc<Filter>, position: Arc<Position>, seen: Seen) -> Self {
         let work = Work {
             gate: Gate::Shut,
             window: Window::new(position.get()),
@@ -133,8 +135,14 @@ impl Lane {
             broker: Arc::clone(&entry.broker),
             filter: Arc::clone(filter),
             is_retry: entry.queue().topic().is_retry(),
+            seen,
             work: Mutex::new(work),
         }
+    }
+
+    /// Tells whether the queue's position is still the one that this commits to.
+    pub(super) fn is_current(&self) -> bool {
+        self.work.lock().position.is_current()
     }
 
     /// Changes the gate. `decide` is told whether messages are in hand. Where the queue changes hands, what was in hand
@@ -208,6 +216,7 @@ impl Lane {
         if !work.counts(ticket) {
             return Ok(Signals::default());
         }
+        self.seen.note(|| self.read(ticket.offset))?;
         work.out = work.out.saturating_sub(1);
         work.done(ticket.offset, ticket.size);
         let advanced = self.advance(&mut work);
@@ -230,6 +239,7 @@ impl Lane {
         let mut work = self.work.lock();
         if work.is_of(epoch) {
             for held in work.held() {
+                self.seen.note(|| self.read(held.offset))?;
                 work.done(held.offset, held.size);
             }
             self.advance(&mut work)?;
@@ -375,16 +385,17 @@ impl Lane {
                     entry
                 }
             };
-            if let Some(message) = entry.message.take() {
-                return Ok(Some((entry, message)));
-            }
-            match self.read(entry.offset) {
-                Ok(Some(message)) => {
+            let found = match entry.message.take() {
+                Some(message) => Ok(Some(message)),
+                None => self.read(entry.offset),
+            };
+            match found {
+                Ok(Some(message)) if !self.seen.contains(&message) => {
                     entry.size = message.stored_size();
                     return Ok(Some((entry, message)));
                 }
-                // Retention or damage has taken it: nobody can handle it any more.
-                Ok(None) => {
+                // Handled before; or retention or damage has taken it, and nobody can handle it any more.
+                Ok(_) => {
                     work.done(entry.offset, entry.size);
                     self.advance(work)?;
                 }

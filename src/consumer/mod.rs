@@ -15,6 +15,7 @@ mod listener;
 mod member;
 mod push;
 mod retry;
+mod seen;
 mod settings;
 mod window;
 mod work;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::listener::ConsumeMessageHook;
 use super::retry::Retries;
 use crate::cluster::{Allocate, AllocateMessageQueueStrategy};
+use crate::dedup::SameBy;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::types::{MessageQueue, TopicName};
@@ -68,6 +69,8 @@ pub(super) struct Terms {
     /// Sorted by topic.
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) mode: Mode,
+    /// By what, and for how long, a message that was handled is not handed out again.
+    pub(super) same: Option<(SameBy, Duration)>,
 }
 
 /// The queues of one topic and which of them a member has, after a change.

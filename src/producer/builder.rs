@@ -11,6 +11,7 @@ use super::in_flight::{Limit, Unflushed, WhenBusy};
 use super::trace::{MessageTrace, TraceHook, make_topic};
 use super::{Member, Producer};
 use crate::cluster::Cluster;
+use crate::dedup::check_window;
 use crate::error::{Error, Result};
 use crate::message::CompressionType;
 use crate::message::compress::Compress;
@@ -32,6 +33,8 @@ pub(super) struct Settings {
     pub(super) slow_brokers: SlowBrokers,
     pub(super) trace: MessageTrace,
     pub(super) hooks: Hooks,
+    /// How long an equal key means the same message.
+    pub(super) same_for: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -45,6 +48,7 @@ impl Default for Settings {
             slow_brokers: SlowBrokers::Use,
             trace: MessageTrace::Off,
             hooks: Hooks::default(),
+            same_for: None,
         }
     }
 }
@@ -63,6 +67,9 @@ impl Settings {
         }
         if !(1..=IN_FLIGHT_MAX).contains(&self.in_flight_max) {
             return Err(Error::config("in_flight_max", format!("must be 1 to {IN_FLIGHT_MAX}")));
+        }
+        if let Some(window) = self.same_for {
+            check_window(window)?;
         }
         self.compress.check()
     }
@@ -185,6 +192,30 @@ impl ProducerBuilder {
         self
     }
 
+    /// Sends a message whose keys were sent to its topic within this window not again, but returns the receipt of the
+    /// first one. Default: off; up to 30 days. For who sends again because it does not know what became of a send.
+    ///
+    /// The messages in the log are the memory: the window survives every crash that they survive, counts those of other
+    /// producers too, and costs a lookup by key for every message that has one. Messages without a key are sent as ever,
+    /// and so are those of a batch.
+    ///
+    /// ```
+    /// use pocketmq::{Message, Store};
+    /// use std::time::Duration;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = Store::open(dir.path())?;
+    /// let producer = store.producer_builder("shop").deduplicate(Duration::from_secs(600)).build()?;
+    /// let first = producer.send(Message::new("orders", "pay").key("order-42"))?;
+    /// let again = producer.send(Message::new("orders", "pay").key("order-42"))?;
+    /// assert_eq!(first.message_id(), again.message_id());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deduplicate(mut self, window: Duration) -> Self {
+        self.settings.same_for = Some(window);
+        self
+    }
+
     /// Adds a hook that sees every message, behind those that were added before.
     #[doc(alias = "registerSendMessageHook")]
     pub fn send_hook(mut self, hook: impl SendMessageHook + 'static) -> Self {
@@ -222,12 +253,14 @@ impl ProducerBuilder {
 impl Producer {
     fn join(cluster: &Arc<Cluster>, group: &GroupName, settings: Settings) -> Result<Self> {
         let seat = cluster.seat_producer(group)?;
+        let lately = settings.same_for.map(super::once::SentLately::new);
         let member = Member {
             cluster: Arc::clone(cluster),
             seat,
             settings,
             unflushed: Unflushed::default(),
             callbacks: Callbacks::default(),
+            lately,
             faults: Faults::default(),
         };
         Ok(Self { member: Arc::new(member) })

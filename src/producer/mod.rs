@@ -10,6 +10,7 @@ mod callback;
 mod faults;
 mod hooks;
 mod in_flight;
+mod once;
 mod oneway;
 mod receipt;
 mod retry;
@@ -100,6 +101,8 @@ struct Member {
     callbacks: Callbacks,
     /// Brokers that were slow or failed, where the producer cares.
     faults: Faults,
+    /// What was sent lately, where the producer sends nothing twice.
+    lately: Option<once::SentLately>,
 }
 
 /// One message on its way.
@@ -253,6 +256,13 @@ impl Producer {
     }
 
     fn put(&self, to: &RouteQueue, out: &Outgoing<'_>) -> Result<SendReceipt> {
+        match &self.member.lately {
+            Some(lately) if !out.message.joined_keys().is_empty() => self.put_once(lately, to, out),
+            _ => self.store(to, out),
+        }
+    }
+
+    fn store(&self, to: &RouteQueue, out: &Outgoing<'_>) -> Result<SendReceipt> {
         let (cluster, message) = (&self.member.cluster, out.message);
         let now = cluster.clock().wall_millis();
         let id = cluster.next_id(now);

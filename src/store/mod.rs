@@ -7,6 +7,7 @@ mod builder;
 mod dead_letters;
 mod folders;
 mod lookup;
+mod positions;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -21,6 +22,7 @@ pub use builder::StoreBuilder;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 pub use dead_letters::{DeadLetters, Redriven};
 pub use lookup::KeyQuery;
+pub use positions::QueueLag;
 pub use view::BrokerView;
 
 use crate::admin::{SnapshotReport, take_snapshot};

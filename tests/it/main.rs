@@ -13,6 +13,7 @@
 
 mod broadcast;
 mod consume;
+mod dedup;
 mod delay;
 mod expiry;
 mod filter;
@@ -23,6 +24,7 @@ mod memory;
 mod model;
 mod orderly;
 mod own_fixture;
+mod positions;
 mod push;
 mod redelivery;
 mod retry;
