@@ -149,11 +149,12 @@ impl Message {
     ///
     /// ```
     /// # fn main() -> pocketmq::Result<()> {
-    /// use pocketmq::Message;
     /// use pocketmq::testing::TestStore;
+    /// use pocketmq::{Message, TopicConfig};
     /// use std::time::Duration;
     ///
     /// let store = TestStore::new();
+    /// store.create_topic("codes", TopicConfig::queues(1))?;
     /// store.producer("shop")?.send(Message::new("codes", "4711").expires_in(Duration::from_secs(60)))?;
     /// store.producer("shop")?.send(Message::new("codes", "0815"))?;
     /// store.advance(Duration::from_secs(60))?;
