@@ -238,7 +238,7 @@ impl Broker {
             let record = view.record();
             record.topic_bytes() == topic.as_str().as_bytes()
                 && millis.contains(&record.store_millis())
-                && record.index_keys().any(|name| name == key)
+                && record.index_keys().any(|name| name == key.as_bytes())
                 && !self.deleted.covers(topic.as_str(), view.physical_offset())
         };
         if self.index_to(self.dispatched()).is_err() {

@@ -7,6 +7,7 @@ mod allocate;
 mod delays;
 mod driven;
 mod groups;
+mod last_route;
 mod positions;
 mod rebalance;
 mod route;
@@ -47,6 +48,8 @@ pub(crate) struct Cluster {
     clock: Arc<dyn Clock>,
     ids: UniqueIds,
     routes: RwLock<HashMap<TopicName, Arc<Route>>>,
+    /// Nothing but a place in memory, by which the routes of this cluster are told from others.
+    key: Arc<()>,
     /// Raised whenever a topic is made, changed or deleted.
     version: AtomicU64,
     /// Held while topics change, and while a route is made from them.
@@ -80,6 +83,7 @@ impl Cluster {
             clock,
             ids: UniqueIds::new(),
             routes: RwLock::default(),
+            key: Arc::default(),
             version: AtomicU64::new(0),
             changes: Mutex::default(),
             arrivals: Mutex::default(),

@@ -46,6 +46,8 @@ impl RouteQueue {
 /// The queues of one topic over all brokers, as they were when the route was made.
 #[derive(Debug)]
 pub(crate) struct Route {
+    /// That of the cluster to which it belongs.
+    pub(super) cluster: Arc<()>,
     /// The topic.
     pub(crate) topic: TopicName,
     /// Queues to send to, sorted.
@@ -67,7 +69,7 @@ pub(crate) struct Route {
 impl Route {
     /// Makes a route from the topic as the brokers have it; `None` where none has it. The brokers must be sorted.
     /// `turn` says with which queue the round begins.
-    pub(super) fn of(brokers: &[Arc<Broker>], topic: &str, turn: u32) -> Option<Self> {
+    pub(super) fn of(cluster: &Arc<()>, brokers: &[Arc<Broker>], topic: &str, turn: u32) -> Option<Self> {
         let found: Vec<_> =
             brokers.iter().filter_map(|broker| Some((broker, broker.topic(topic)?))).collect();
         let name = found.first()?.1.name().clone();
@@ -93,6 +95,7 @@ impl Route {
             }
         }
         Some(Self {
+            cluster: Arc::clone(cluster),
             sendable: name.is_sendable(),
             topic: name,
             kind,

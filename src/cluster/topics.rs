@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use super::last_route::{last_route, remember_route};
 use super::route::not_sendable;
 use super::{Cluster, Route};
 use crate::config::{AutoCreate, TopicConfig};
@@ -11,13 +12,23 @@ use crate::sync::{Arrivals, Ordering};
 use crate::types::TopicName;
 
 impl Cluster {
-    /// Returns the route of a topic. Costs one read lock and one look into a table once it is known.
+    /// Returns the route of a topic. Costs one read lock and one look into a table once it is known, and not even that
+    /// if the thread asked for it last.
     pub(crate) fn route(&self, topic: &str) -> Option<Arc<Route>> {
-        if let Some(known) = self.routes.read().get(topic) {
-            return Some(Arc::clone(known));
+        let version = self.version();
+        if let Some(known) = last_route(&self.key, version, topic) {
+            return Some(known);
         }
-        let _unchanged = self.changes.lock();
-        self.make_route(topic)
+        let known = self.routes.read().get(topic).cloned();
+        let route = match known {
+            Some(known) => known,
+            None => {
+                let _unchanged = self.changes.lock();
+                self.make_route(topic)?
+            }
+        };
+        remember_route(&route, version);
+        Some(route)
     }
 
     /// Returns a number that changes with every change of a topic, so that a route can be kept as long as it stays.
@@ -196,7 +207,7 @@ impl Cluster {
         // Each route begins its round somewhere else, so that many short-lived producers do not all favour one queue.
         let [.., a, b, c] = RandomState::new().hash_one(topic).to_be_bytes();
         let turn = u32::from_be_bytes([0, a, b, c]);
-        let made = Arc::new(Route::of(&self.brokers, topic, turn)?);
+        let made = Arc::new(Route::of(&self.key, &self.brokers, topic, turn)?);
         self.routes.write().insert(made.topic.clone(), Arc::clone(&made));
         Some(made)
     }

@@ -111,11 +111,13 @@ pub(crate) struct KeyHasher(i32);
 
 impl KeyHasher {
     pub(crate) fn new(topic: &str) -> Self {
-        Self(extend_hash(extend_hash(0, topic), "#"))
+        Self(extend_hash(extend_hash(0, topic.as_bytes()), b"#"))
     }
 
     /// Returns the absolute value of Java's hash of `topic#key`, and 0 where there is none (`i32::MIN`).
-    pub(crate) fn hash(self, key: &str) -> u32 {
+    ///
+    /// What is no UTF-8 in a key is replaced, as Java does when it reads one.
+    pub(crate) fn hash(self, key: &[u8]) -> u32 {
         let hash = extend_hash(self.0, key);
         if hash == i32::MIN { 0 } else { hash.unsigned_abs() }
     }
@@ -123,41 +125,33 @@ impl KeyHasher {
 
 /// Returns the hash under which a message of `topic` is found by `key`.
 pub(crate) fn key_hash(topic: &str, key: &str) -> u32 {
-    KeyHasher::new(topic).hash(key)
+    KeyHasher::new(topic).hash(key.as_bytes())
 }
 
 /// Goes on with a Java string hash: eight characters at a time, because one at a time waits for a multiplication
 /// each.
-fn extend_hash(hash: i32, text: &str) -> i32 {
+fn extend_hash(hash: i32, text: &[u8]) -> i32 {
+    let step = |hash: i32, unit: i32| hash.wrapping_mul(31).wrapping_add(unit);
     if !text.is_ascii() {
-        return text
-            .encode_utf16()
-            .fold(hash, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+        return String::from_utf8_lossy(text).encode_utf16().map(i32::from).fold(hash, step);
     }
-    let (eights, rest) = text.as_bytes().as_chunks::<8>();
-    let hash = eights.iter().fold(hash, |hash, eight| {
-        let sum = eight
-            .iter()
-            .zip(POWERS_OF_31)
-            .fold(0_i32, |sum, (byte, power)| sum.wrapping_add(i32::from(*byte).wrapping_mul(power)));
-        hash.wrapping_mul(POWER_8_OF_31).wrapping_add(sum)
-    });
-    rest.iter().fold(hash, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(*byte)))
+    let (eights, rest) = text.as_chunks::<8>();
+    let hash = eights
+        .iter()
+        .fold(hash, |hash, eight| hash.wrapping_mul(POWER_8_OF_31).wrapping_add(hash_of_eight(*eight)));
+    rest.iter().map(|byte| i32::from(*byte)).fold(hash, step)
 }
 
-const POWERS_OF_31: [i32; 8] = {
-    let mut powers = [1_i32; 8];
-    let mut rest = powers.as_mut_slice();
-    let mut power = 1_i32;
-    while let Some((last, before)) = rest.split_last_mut() {
-        *last = power;
-        power = power.wrapping_mul(31);
-        rest = before;
-    }
-    powers
-};
-
 const POWER_8_OF_31: i32 = 31_i32.wrapping_pow(8);
+
+/// Hashes eight characters of ASCII, by pairs, pairs of pairs, and both fours: no sum leaves its part of the word.
+const fn hash_of_eight(text: [u8; 8]) -> i32 {
+    let ones = u64::from_be_bytes(text);
+    let pairs = ((ones >> 8) & 0x00FF_00FF_00FF_00FF) * 31 + (ones & 0x00FF_00FF_00FF_00FF);
+    let fours = ((pairs >> 16) & 0x0000_FFFF_0000_FFFF) * 31_u64.pow(2) + (pairs & 0x0000_FFFF_0000_FFFF);
+    let [_, _, _, _, a, b, c, d] = ((fours >> 32) * 31_u64.pow(4) + (fours & 0xFFFF_FFFF)).to_be_bytes();
+    i32::from_be_bytes([a, b, c, d])
+}
 
 #[cfg(test)]
 mod tests {

@@ -63,10 +63,19 @@ impl MessageId {
         digits
     }
 
+    /// Returns the count of digits.
+    pub(crate) fn digits_len(&self) -> usize {
+        2 * usize::from(self.len)
+    }
+
     /// Appends the digits.
     pub(crate) fn append_hex(&self, text: &mut Vec<u8>) {
-        let (words, _) = self.as_bytes().as_chunks::<4>();
-        words.iter().for_each(|word| text.extend_from_slice(&hex_of(*word)));
+        let digits = self.digits();
+        match digits.first_chunk::<32>() {
+            // Of a length that the compiler knows.
+            Some(half) if self.len == 16 => text.extend_from_slice(half),
+            _ => text.extend_from_slice(&digits),
+        }
     }
 
     /// Reads the digits as they stand in a property.
@@ -216,8 +225,8 @@ impl UniqueIds {
         // The number drawn above the counter, as they stand on both sides of the time.
         let number = count.wrapping_add(u64::from(self.drawn) << 16) & 0xFFFF_FFFF_FFFF;
         let time = u64::from(self.millis_of_month(now_millis));
-        let front = LOCALHOST << 32 | self.pid << 16 | number >> 32;
-        let back = number << 32 & 0xFFFF << 48 | time << 16 | number & 0xFFFF;
+        let front = (LOCALHOST << 32) | (self.pid << 16) | (number >> 32);
+        let back = ((number << 32) & (0xFFFF << 48)) | (time << 16) | (number & 0xFFFF);
         MessageId::from_v4(front, back)
     }
 

@@ -245,11 +245,11 @@ impl Message {
         &self.keys
     }
 
-    /// Returns what the record is looked up by; `encoded` is what [`append_properties`](Self::append_properties) wrote.
-    pub(crate) fn index_texts<'a>(&'a self, encoded: &'a [u8]) -> IndexTexts<'a> {
-        let id =
-            encoded.strip_prefix(UNIQUE_START).and_then(|rest| rest.split(|byte| *byte == VALUE_END).next());
-        IndexTexts { unique: id.and_then(|id| std::str::from_utf8(id).ok()), keys: &self.keys }
+    /// Returns what the record is looked up by; `encoded` is what [`append_properties`](Self::append_properties) wrote
+    /// with this id.
+    pub(crate) fn index_texts<'a>(&'a self, id: &MessageId, encoded: &'a [u8]) -> IndexTexts<'a> {
+        let start = UNIQUE_START.len();
+        IndexTexts { unique: encoded.get(start..start + id.digits_len()), keys: &self.keys }
     }
 
     /// Appends the properties of the record of this message, its id first. It must have been checked.
@@ -309,7 +309,7 @@ mod tests {
             ("n", "v"),
         ];
         assert_eq!(Properties::new(&encoded).iter().collect::<Vec<_>>(), expected);
-        assert_eq!(message.index_texts(&encoded), IndexTexts::of(Properties::new(&encoded)));
+        assert_eq!(message.index_texts(&id, &encoded), IndexTexts::of(Properties::new(&encoded)));
         encoded.clear();
         Message::new("orders", "hello").append_properties(&id, &mut encoded);
         assert_eq!(encoded, b"UNIQ_KEY\x017F00000100002A9F000000000000007C\x02");

@@ -112,12 +112,11 @@ pub(crate) fn append_without(encoded: &mut Vec<u8>, from: Properties<'_>, names:
     }
 }
 
-/// Splits the property `KEYS` into its keys: at blanks, empty ones dropped.
 /// What the index files a message under, as its properties have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexTexts<'a> {
     /// The unique id.
-    pub(crate) unique: Option<&'a str>,
+    pub(crate) unique: Option<&'a [u8]>,
     /// The keys, separated by blanks.
     pub(crate) keys: &'a str,
 }
@@ -126,15 +125,16 @@ impl<'a> IndexTexts<'a> {
     /// Finds both among encoded properties.
     pub(crate) fn of(properties: Properties<'a>) -> Self {
         let [unique, keys] = properties.pick([name::UNIQ_KEY, name::KEYS]);
-        Self { unique, keys: keys.unwrap_or_default() }
+        Self { unique: unique.map(str::as_bytes), keys: keys.unwrap_or_default() }
     }
 
     /// Walks through the unique id, then the keys from left to right.
-    pub(crate) fn split(self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.unique.into_iter().chain(split_keys(self.keys))
+    pub(crate) fn split(self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.unique.into_iter().chain(split_keys(self.keys).map(str::as_bytes))
     }
 }
 
+/// Splits the property `KEYS` into its keys: at blanks, empty ones dropped.
 pub(crate) fn split_keys(keys: &str) -> impl Iterator<Item = &str> {
     keys.split(' ').filter(|key| !key.is_empty())
 }

@@ -302,7 +302,7 @@ impl<'a> Record<'a> {
     }
 
     /// Walks through what the index files the message under: the unique id, then the keys from left to right.
-    pub(crate) fn index_keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    pub(crate) fn index_keys(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         IndexTexts::of(self.properties()).split()
     }
 

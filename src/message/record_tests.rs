@@ -52,7 +52,7 @@ fn a_good_record_is_believed() {
     record.check_body_crc().unwrap();
     record.check_whole_crc().unwrap();
     assert_eq!(record.keys().collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(record.index_keys().collect::<Vec<_>>(), ["u", "a", "b"]);
+    assert_eq!(record.index_keys().collect::<Vec<_>>(), [&b"u"[..], b"a", b"b"]);
     assert_eq!(record.unique_key(), Some("u"));
     assert_eq!(record.message_id(), record.offset_id(), "a unique key that is no id");
     let again = Record::with_layout(&bytes, record.layout()).unwrap();

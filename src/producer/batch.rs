@@ -140,7 +140,7 @@ impl Producer {
         let puts: Vec<PutMessage<'_>> = batch
             .iter()
             .zip(&parts)
-            .map(|(message, (_, range))| put_message(message, now, properties(range)))
+            .map(|(message, (id, range))| put_message(message, (now, id), properties(range)))
             .collect();
         // Before anything is stored: what fails now has stored nothing.
         let sizes = puts.iter().map(|put| to.broker.stored_size(&to.topic, put).map(u64::from));

@@ -48,11 +48,11 @@ use crate::broker::{Later, PutMessage, WaitForFlush};
 use crate::cluster::{Cluster, GroupSeat, Route, RouteQueue};
 use crate::config::{FlushPolicy, TopicKind};
 use crate::error::{Error, Result};
-use crate::message::Message;
 use crate::message::check::check;
 use crate::message::compress::Packed;
 use crate::message::sys_flag::SysFlag;
 use crate::message::tags::tags_code;
+use crate::message::{Message, MessageId};
 use crate::types::{GroupName, MessageQueue, PhysicalOffset};
 
 /// The address that stands in records as that of the producer: it lives in the store's own process.
@@ -268,7 +268,7 @@ impl Producer {
         let id = cluster.next_id(now);
         let stored = with_buffer(|buffer| {
             message.append_properties(&id, buffer);
-            let mut put = put_message(message, now, buffer);
+            let mut put = put_message(message, (now, &id), buffer);
             if let Some(packed) = &out.packed {
                 (put.body, put.sys_flag) = (&packed.body, packed.sys_flag);
             }
@@ -331,7 +331,12 @@ fn check_topic(queue: &MessageQueue, topic: &str) -> Result<()> {
     Err(Error::argument("queue", format!("{queue} is not a queue of the message's topic {topic:?}")))
 }
 
-fn put_message<'a>(message: &'a Message, now_millis: i64, properties: &'a [u8]) -> PutMessage<'a> {
+/// Returns what the broker needs to know of a message that was given a time and an id.
+fn put_message<'a>(
+    message: &'a Message,
+    (now_millis, id): (i64, &MessageId),
+    properties: &'a [u8],
+) -> PutMessage<'a> {
     PutMessage {
         flag: message.flag_number(),
         sys_flag: SysFlag::NONE,
@@ -341,7 +346,7 @@ fn put_message<'a>(message: &'a Message, now_millis: i64, properties: &'a [u8]) 
         prepared_transaction_offset: PhysicalOffset::ZERO,
         body: message.body(),
         properties,
-        index_texts: message.index_texts(properties),
+        index_texts: message.index_texts(id, properties),
         tags_code: tags_code(message.tag_text()),
     }
 }
