@@ -119,6 +119,7 @@ impl Broker {
     }
 
     /// Stops as the death of the process would: nothing is flushed, nothing is written down.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn kill(&self) {
         self.closed.store(true, Ordering::Release);
         self.workers.stop();

@@ -70,11 +70,10 @@ impl MessageId {
 
     /// Appends the digits.
     pub(crate) fn append_hex(&self, text: &mut Vec<u8>) {
-        let digits = self.digits();
-        match digits.first_chunk::<32>() {
+        match self.as_bytes().first_chunk::<16>() {
             // Of a length that the compiler knows.
-            Some(half) if self.len == 16 => text.extend_from_slice(half),
-            _ => text.extend_from_slice(&digits),
+            Some(bytes) if self.len == 16 => text.extend_from_slice(&digits_of_16(*bytes)),
+            _ => text.extend_from_slice(&self.digits()),
         }
     }
 
@@ -92,6 +91,16 @@ impl MessageId {
         }
         Some(Self { len, bytes })
     }
+}
+
+/// Returns the digits of the bytes of an id that names an IPv4 host.
+fn digits_of_16(bytes: [u8; 16]) -> [u8; 32] {
+    let mut digits = [0; 32];
+    let ((places, _), (words, _)) = (digits.as_chunks_mut::<8>(), bytes.as_chunks::<4>());
+    for (place, word) in places.iter_mut().zip(words) {
+        *place = hex_of(*word);
+    }
+    digits
 }
 
 /// Returns the digits of four bytes, all at once.
