@@ -1,10 +1,13 @@
 //! Does a message that could not be handled come back as RocketMQ brings it back, and end among the dead letters?
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::golden::Golden;
 use pocketmq::testing::TestStore;
 use pocketmq::{
-    Error, Filter, FlushPolicy, Message, MessageQueue, MessageView, SentBack, Store, TopicConfig,
+    Background, Error, Filter, FlushPolicy, ManualClock, Message, MessageQueue, MessageView, SentBack, Store,
+    TopicConfig,
 };
 
 const LADDER: [u64; 16] =
@@ -150,4 +153,51 @@ fn f105_dead_letters_are_listed_and_redriven_each_with_a_result() {
     assert_eq!(letters.redrive(100).unwrap().len(), 1);
     assert_eq!((letters.count().unwrap(), letters.redrive(100).unwrap().len()), (0, 0));
     assert_eq!(all(&store, "orders").len(), 3, "no other group sees any of it again");
+}
+
+/// What a group of another broker's had waiting and had given up goes on here.
+fn check_golden(name: &'static str) {
+    let Some(golden) = Golden::unpack(name) else { return };
+    let clock = Arc::new(ManualClock::new(1_800_000_000_000));
+    let hands: Arc<dyn pocketmq::Clock> = Arc::<ManualClock>::clone(&clock);
+    let store = golden.open().clock(hands).background(Background::Manual).open().unwrap();
+    store.step().unwrap();
+
+    // Retries that waited on a delay come to their group, as the messages that they are copies of.
+    let behind: u64 = store.lag("billing").unwrap().iter().map(|lag| lag.messages).sum();
+    assert!(behind > 0);
+    let topics: Vec<_> = store.lag("billing").unwrap().iter().map(|lag| lag.queue.topic().clone()).collect();
+    let own = topics.iter().filter(|topic| !topic.is_retry() && !topic.is_dead_letters());
+    let mut builder = store.consumer("billing");
+    for topic in own.collect::<std::collections::BTreeSet<_>>() {
+        builder = builder.subscribe(topic.as_str(), "*");
+    }
+    let billing = builder.build().unwrap();
+    let mut retried = 0;
+    while let Some(message) = billing.try_recv().unwrap() {
+        assert!(!message.topic().starts_with("%RETRY%"), "{}", message.topic());
+        retried += usize::from(message.attempt() > 1);
+        message.ack().unwrap();
+    }
+    assert!(retried > 0, "{name}: no retry came");
+
+    let letters = store.dead_letters("mailer").unwrap();
+    let dead = letters.list(100).unwrap();
+    assert!(!dead.is_empty() && dead.len() as u64 == letters.count().unwrap(), "{name}");
+    assert!(dead.iter().all(|letter| letter.original_topic() != letter.topic()));
+    let redriven = letters.redrive(100).unwrap();
+    assert!(redriven.len() == dead.len() && redriven.iter().all(|one| one.result.is_ok()));
+    assert_eq!((letters.count().unwrap(), all(&store, "%RETRY%mailer").len() >= dead.len()), (0, true));
+    store.close().unwrap();
+}
+
+#[test]
+fn retries_and_dead_letters_of_apache_4_9_7_go_on_where_it_left_them() {
+    check_golden("apache-4.9.7-clean");
+}
+
+#[test]
+fn retries_and_dead_letters_of_apache_5_x_go_on_where_it_left_them() {
+    check_golden("apache-5.4.0-killed");
+    check_golden("apache-5.5.0-killed");
 }
