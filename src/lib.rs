@@ -60,10 +60,12 @@ pub use config::{
     AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, Limit, Limits, OnMissingOffsets, Overflow,
     Permission, RecordChecksum, RecoveryMode, Retention, RetryPolicy, TopicConfig, TopicKind,
 };
+#[cfg(feature = "async")]
+pub use consumer::DeliveryStream;
 pub use consumer::{
     ConsumeContext, ConsumeMessageContext, ConsumeMessageHook, ConsumeOrderlyStatus, ConsumeReturn,
     ConsumeStatus, Consumer, ConsumerBuilder, Delivery, HandlerOutcome, HandlerResult, IntoHandlerOutcome,
-    PushConsumer, QueueChange, StartFrom,
+    PullConsumer, PushConsumer, QueueChange, StartFrom,
 };
 pub use dedup::SameBy;
 pub use delay::SentBack;

@@ -12,38 +12,63 @@ use std::time::{Duration, Instant};
 /// One waiting thread's bed: a wake-up that comes before the thread lies down is not lost.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
-    woken: Mutex<bool>,
+    bed: Mutex<Bed>,
     wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Bed {
+    woken: bool,
+    /// The task that is woken in place of a thread.
+    #[cfg(feature = "async")]
+    task: Option<std::task::Waker>,
 }
 
 impl Parker {
     /// Takes back a wake-up that has come already.
     pub(crate) fn clear(&self) {
-        *self.woken.lock() = false;
+        self.bed.lock().woken = false;
+    }
+
+    /// Has a task woken, once, by the next wake-up. Look for what it waits for after this.
+    #[cfg(feature = "async")]
+    pub(crate) fn wake_task(&self, task: &std::task::Waker) {
+        let mut bed = self.bed.lock();
+        bed.woken = false;
+        match &mut bed.task {
+            Some(known) => known.clone_from(task),
+            none => *none = Some(task.clone()),
+        }
     }
 
     /// Sleeps until woken or until `deadline`; without one, until woken. Says whether it was woken.
     pub(crate) fn park_until(&self, deadline: Option<Instant>) -> bool {
-        let mut woken = self.woken.lock();
-        while !*woken {
+        let mut bed = self.bed.lock();
+        while !bed.woken {
             match deadline {
                 Some(deadline) => {
-                    if self.wake.wait_until(&mut woken, deadline).timed_out() {
+                    if self.wake.wait_until(&mut bed, deadline).timed_out() {
                         break;
                     }
                 }
-                None => self.wake.wait(&mut woken),
+                None => self.wake.wait(&mut bed),
             }
         }
-        std::mem::take(&mut *woken)
+        std::mem::take(&mut bed.woken)
     }
 
-    /// Wakes the thread that sleeps here, or the next one that would.
+    /// Wakes the thread or the task that sleeps here, or the next one that would.
     pub(crate) fn unpark(&self) {
-        let mut woken = self.woken.lock();
-        if !*woken {
-            *woken = true;
+        let mut bed = self.bed.lock();
+        if !bed.woken {
+            bed.woken = true;
             self.wake.notify_one();
+        }
+        #[cfg(feature = "async")]
+        if let Some(task) = bed.task.take() {
+            // Without the lock: a waker may run the task at once.
+            drop(bed);
+            task.wake();
         }
     }
 }

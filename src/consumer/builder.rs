@@ -9,7 +9,7 @@ use super::listener::{ConsumeContext, ConsumeMessageHook, Handler, IntoHandlerOu
 use super::member::{Member, Model};
 use super::retry::Retries;
 use super::settings::{Mode, QueueChange, Settings, StartFrom, Subscription, Terms, in_range};
-use super::{Consumer, PushConsumer};
+use super::{Consumer, PullConsumer, PushConsumer};
 use crate::cluster::{AllocateMessageQueueStrategy, Circle, Cluster, RouteQueue};
 use crate::commitlog::MessageView;
 use crate::config::RetryPolicy;
@@ -217,6 +217,17 @@ impl ConsumerBuilder {
         Ok(Consumer::new(self.join()?))
     }
 
+    /// Makes a pull consumer: it has its share of the group's queues, says itself where it is in each, and commits when it
+    /// wants to. Retries, limits and hooks do not concern it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Self::build).
+    #[doc(alias = "DefaultLitePullConsumer")]
+    pub fn pull(self) -> Result<PullConsumer> {
+        Ok(PullConsumer::subscribed(self.join()?))
+    }
+
     /// Makes a push consumer that calls `handler` with one message at a time, in up to `threads` threads (1 to 1,000).
     ///
     /// The handler may return nothing, a [`ConsumeStatus`](super::ConsumeStatus) or
@@ -349,7 +360,7 @@ pub(super) fn first_offset(entry: &RouteQueue, start: StartFrom) -> Result<Queue
 }
 
 /// Returns a time in milliseconds since 1970.
-fn millis(time: SystemTime) -> i64 {
+pub(super) fn millis(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),

@@ -354,8 +354,13 @@ impl Lane {
         if self.is_retry { message.showing_original_topic() } else { message }
     }
 
+    /// Returns what the group wants of the queue.
+    pub(super) const fn filter(&self) -> &Arc<Filter> {
+        &self.filter
+    }
+
     /// Returns the broker that has the queue.
-    pub(super) fn broker(&self) -> &Broker {
+    pub(super) const fn broker(&self) -> &Arc<Broker> {
         &self.broker
     }
 

@@ -42,6 +42,9 @@ pub(super) struct Member {
     owned: Mutex<Turn>,
     is_paused: AtomicBool,
     has_left: AtomicBool,
+    /// Wakes tasks that wait for a time.
+    #[cfg(feature = "async")]
+    pub(super) alarm: super::stream::Alarm,
 }
 
 /// The lanes of a member, and whose turn it is.
@@ -97,6 +100,8 @@ impl Member {
             owned: Mutex::default(),
             is_paused: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
+            #[cfg(feature = "async")]
+            alarm: super::stream::Alarm::default(),
         })
     }
 

@@ -13,10 +13,13 @@ mod group;
 mod lane;
 mod listener;
 mod member;
+mod pull;
 mod push;
 mod retry;
 mod seen;
 mod settings;
+#[cfg(feature = "async")]
+mod stream;
 mod window;
 mod work;
 
@@ -32,8 +35,11 @@ pub use listener::{
     ConsumeStatus, HandlerOutcome, HandlerResult, IntoHandlerOutcome,
 };
 use member::Member;
+pub use pull::PullConsumer;
 pub use push::PushConsumer;
 pub use settings::{QueueChange, StartFrom};
+#[cfg(feature = "async")]
+pub use stream::DeliveryStream;
 
 use crate::config::Background;
 use crate::error::{Error, Result};
@@ -64,7 +70,6 @@ use crate::types::{GroupName, MessageQueue, QueueOffset};
 /// ```
 #[derive(Clone)]
 #[doc(alias = "DefaultMQPushConsumer")]
-#[doc(alias = "DefaultLitePullConsumer")]
 pub struct Consumer {
     member: Arc<Member>,
     /// Leaves the group with the last clone; a delivery keeps the member, not its place.
@@ -210,6 +215,38 @@ impl Consumer {
     /// Walks through the messages that are there now. Never blocks.
     pub fn try_iter(&self) -> impl Iterator<Item = Result<Delivery>> {
         std::iter::from_fn(|| self.try_recv().transpose())
+    }
+
+    /// Returns the messages as a `Stream`, for any runtime and none.
+    ///
+    /// ```
+    /// # fn main() -> pocketmq::Result<()> {
+    /// use futures::{StreamExt, TryStreamExt};
+    /// use pocketmq::{Message, Store};
+    ///
+    /// let store = Store::in_memory()?;
+    /// store.producer("shop")?.send(Message::new("orders", "hello"))?;
+    /// let consumer = store.consumer("billing").subscribe("orders", "*").build()?;
+    /// let one = consumer.stream().take(1).try_for_each_concurrent(8, |message| async move { message.ack() });
+    /// futures::executor::block_on(one)?;
+    /// # store.close()
+    /// # }
+    /// ```
+    #[cfg(feature = "async")]
+    pub fn stream(&self) -> DeliveryStream {
+        DeliveryStream::new(self.clone())
+    }
+
+    /// Waits for the next message as [`recv`](Self::recv) does, without blocking a thread. Dropping the future loses
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`recv`](Self::recv).
+    #[cfg(feature = "async")]
+    pub async fn recv_async(&self) -> Result<Delivery> {
+        let mut stream = self.stream();
+        std::future::poll_fn(move |context| stream.poll_recv(context)).await
     }
 
     /// Handles everything that is there now, and acknowledges what `handler` succeeds with; the rest comes back later.

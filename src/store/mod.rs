@@ -29,7 +29,7 @@ use crate::admin::{SnapshotReport, take_snapshot};
 use crate::broker::{Broker, BrokerOptions, Health, PositionKey, RecoveryReport, RetentionReport};
 use crate::cluster::Cluster;
 use crate::config::{Background, TopicConfig};
-use crate::consumer::ConsumerBuilder;
+use crate::consumer::{ConsumerBuilder, PullConsumer};
 use crate::error::{Error, Result};
 use crate::producer::{Producer, ProducerBuilder};
 use crate::storage::Disk;
@@ -177,6 +177,18 @@ impl Store {
     #[doc(alias = "DefaultMQPushConsumer")]
     pub fn consumer(&self, group: impl AsRef<str>) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(self.cluster()), group.as_ref())
+    }
+
+    /// Makes a consumer that reads the queues which it is assigned, at its own pace, and keeps positions for a group. See
+    /// [`PullConsumer`](crate::PullConsumer).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a text that is no group's name, and `Closed`.
+    #[doc(alias = "DefaultLitePullConsumer")]
+    #[doc(alias = "DefaultMQPullConsumer")]
+    pub fn pull_consumer(&self, group: impl AsRef<str>) -> Result<PullConsumer> {
+        PullConsumer::assigned(self.cluster(), GroupName::new(group.as_ref())?)
     }
 
     /// Makes a topic on every broker of the store. Durable on return. If the topic exists just so already, it is made

@@ -25,8 +25,11 @@ mod model;
 mod orderly;
 mod own_fixture;
 mod positions;
+mod pull;
 mod push;
 mod redelivery;
 mod retry;
 mod sending;
 mod snapshot;
+#[cfg(feature = "async")]
+mod stream;
