@@ -48,7 +48,15 @@ mod types;
 #[doc = include_str!("../docs/practice.md")]
 mod practice {}
 
-pub use admin::SnapshotReport;
+#[cfg(doctest)]
+#[doc = include_str!("../docs/operations.md")]
+mod operations {}
+
+pub use admin::{
+    Admin, BrokerStats, Browse, BrowseMessages, Cleaned, ConsumeStats, DeletedGroup, GroupInfo, GroupLag,
+    LagAlarm, LagState, LagThreshold, LagWatch, MessageTrack, MovedPosition, QueueInfo, QueueProgress, Rate,
+    Rates, SnapshotReport, Stats, TopicInfo, TopicStats, TrackState,
+};
 pub use broker::{
     BrokerSnapshot, Deletions, Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress,
     RecoveryReport, RetentionReport, Unread,

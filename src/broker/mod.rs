@@ -19,6 +19,7 @@ mod limits;
 mod minimums;
 mod needed;
 mod open;
+mod operate;
 mod owner;
 mod positions;
 mod positions_json;

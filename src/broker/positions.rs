@@ -269,10 +269,16 @@ impl Positions {
 
     /// Forgets the positions in one topic.
     pub(crate) fn remove_topic(&self, topic: &TopicName) -> Result<()> {
+        self.remove_where(&|key| key.topic == *topic).map(drop)
+    }
+
+    /// Forgets positions. Returns how many.
+    pub(crate) fn remove_where(&self, unwanted: &dyn Fn(&PositionKey) -> bool) -> Result<usize> {
         let mut table = self.table.write();
         let mut file = self.file.write();
+        let before = table.len();
         table.retain(|key, position| {
-            let stays = key.topic != *topic;
+            let stays = !unwanted(key);
             if !stays {
                 // Who holds it still must not store into the new file, where its place is another's.
                 position.place.store(NOWHERE, Ordering::Relaxed);
@@ -283,7 +289,8 @@ impl Positions {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.tell();
         *file = write_file(self.disk.as_ref(), &self.own, &table)?;
-        self.disk.sync_dir(&self.own)
+        self.disk.sync_dir(&self.own)?;
+        Ok(before.saturating_sub(table.len()))
     }
 
     fn write_anew(&self, table: &HashMap<PositionKey, Arc<Position>>) -> Result<()> {

@@ -133,7 +133,7 @@ impl Rebuild<'_> {
         }
         for queue in self.parts.queues.all() {
             if self.is_deleted(&queue)? {
-                self.parts.queues.remove_topic(queue.topic())?;
+                self.parts.queues.remove(&queue)?;
                 continue;
             }
             queue.raise_min(start)?;
@@ -145,12 +145,18 @@ impl Rebuild<'_> {
         self.parts.queues.sync()
     }
 
-    /// Tells whether a queue is left from a topic whose deletion was interrupted (contract D20).
+    /// Tells whether a queue is left from a topic whose deletion, or emptying, was interrupted (contract D20): its last
+    /// message is gone with the topic, and so are those before. One without a message goes only with its topic.
     fn is_deleted(&self, queue: &ConsumeQueue) -> Result<bool> {
-        if self.parts.deleted.is_empty() || self.parts.topics.get(queue.topic().as_str()).is_some() {
+        if self.parts.deleted.is_empty() {
             return Ok(false);
         }
-        let last = queue.last()?.map_or(PhysicalOffset::ZERO, |(_, unit)| unit.physical_offset);
+        let is_known = self.parts.topics.get(queue.topic().as_str()).is_some();
+        let last = match queue.last()? {
+            Some((_, unit)) => unit.physical_offset,
+            None if is_known => return Ok(false),
+            None => PhysicalOffset::ZERO,
+        };
         Ok(self.parts.deleted.covers(queue.topic().as_str(), last))
     }
 

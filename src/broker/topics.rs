@@ -104,6 +104,14 @@ impl TopicOfBroker {
             .map_or_else(|| Arc::clone(&new), |slot| Arc::clone(slot.get_or_insert_with(|| Arc::clone(&new))))
     }
 
+    /// Forgets a queue that is removed.
+    pub(crate) fn unlist_slot(&self, queue_id: u32) {
+        let index = usize::try_from(queue_id).unwrap_or(usize::MAX);
+        if let Some(slot) = self.slots.write().get_mut(index) {
+            *slot = None;
+        }
+    }
+
     /// Joins the wake-up of this topic on this broker with that of the same topic on the others. A store has one for
     /// each name, so the first one stays.
     pub(crate) fn share_arrivals(&self, arrivals: &Arc<Arrivals>) {
@@ -213,6 +221,15 @@ impl TopicTable {
     /// Tells whether the file lags behind.
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Puts an empty topic of the same settings in the place of one whose messages are removed.
+    pub(crate) fn renew(&self, name: &TopicName) {
+        if let Some(topic) = self.topics.write().get_mut(name) {
+            let empty = Arc::new(TopicOfBroker::new(name.clone(), topic.config()));
+            std::mem::replace(topic, empty).deleted.store(true, Ordering::Release);
+        }
+        self.dirty.store(true, Ordering::Release);
     }
 
     /// Forgets a topic in memory.

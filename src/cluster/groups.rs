@@ -83,6 +83,15 @@ impl Groups {
         Ok(made)
     }
 
+    /// Returns the groups of which a consumer runs.
+    pub(super) fn consuming(&self) -> Vec<GroupName> {
+        let consumers = self.consumers.lock();
+        let runs = |circles: &HashMap<Circle, Weak<Shared>>| {
+            circles.values().any(|shared| shared.strong_count() > 0)
+        };
+        consumers.iter().filter(|(_, circles)| runs(circles)).map(|(group, _)| group.clone()).collect()
+    }
+
     /// Returns a number that no member has had.
     pub(crate) fn next_member(&self) -> u64 {
         // Ordering: a number dispenser; nothing is published through it.

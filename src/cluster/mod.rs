@@ -151,6 +151,16 @@ impl Cluster {
         &self.groups
     }
 
+    /// Returns the groups of which a consumer runs.
+    pub(crate) fn consuming_groups(&self) -> Vec<GroupName> {
+        self.groups.consuming()
+    }
+
+    /// Tells whether a consumer of the group runs.
+    pub(crate) fn has_consumer(&self, group: &GroupName) -> bool {
+        self.consuming_groups().contains(group)
+    }
+
     /// Refuses work where the store is closed.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }

@@ -138,6 +138,20 @@ impl Cluster {
         result
     }
 
+    /// Removes everything in a topic from every broker. Durable on return.
+    pub(crate) fn purge_topic(&self, name: &TopicName) -> Result<()> {
+        self.check_open()?;
+        protect(name)?;
+        let _changing = self.changes.lock();
+        self.check_exists(name)?;
+        let mut result = Ok(());
+        for broker in &self.brokers {
+            result = result.and(broker.purge_topic(name).map(drop));
+        }
+        self.changed(name);
+        result
+    }
+
     /// Returns the wake-up of a topic, one for all brokers, also before the topic exists. Making, changing and
     /// deleting the topic wakes as well.
     pub(crate) fn arrivals(&self, name: &TopicName) -> Arc<Arrivals> {

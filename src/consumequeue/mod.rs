@@ -169,6 +169,31 @@ impl ConsumeQueues {
         self.topics.read().get(topic).into_iter().flatten().flatten().cloned().collect()
     }
 
+    /// Returns the queues of a topic, by number.
+    pub(crate) fn of(&self, topic: &TopicName) -> Vec<Arc<ConsumeQueue>> {
+        self.topics.read().get(topic).into_iter().flatten().flatten().cloned().collect()
+    }
+
+    /// Removes one queue with its files.
+    pub(crate) fn remove(&self, queue: &ConsumeQueue) -> Result<()> {
+        let place = usize::try_from(queue.queue_id()).unwrap_or(usize::MAX);
+        if let Some(seat) = self.topics.write().get_mut(queue.topic()).and_then(|row| row.get_mut(place)) {
+            *seat = None;
+        }
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        let topic_dir = self.shared.options.dir.join(queue.topic().as_str());
+        self.shared.disk.remove_dir_all(&files::dir_of(
+            &self.shared.options.dir,
+            queue.topic(),
+            queue.queue_id(),
+        ))?;
+        if self.shared.disk.metadata(&topic_dir)?.is_some() {
+            self.shared.disk.sync_dir(&topic_dir)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Removes the queues of a topic with their files.
     pub(crate) fn remove_topic(&self, topic: &TopicName) -> Result<()> {
         self.topics.write().remove(topic);

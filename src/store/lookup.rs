@@ -1,7 +1,7 @@
 //! How is a message found again: by key, by id, by its place in a queue, by time?
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::Store;
 use crate::broker::{Broker, PullRequest, PullResult};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::message::MessageId;
 use crate::message::ids::parse_offset_id;
-use crate::types::{MessageQueue, QueueOffset, TopicName};
+use crate::types::{MessageQueue, QueueOffset, TopicName, millis_of};
 
 /// Messages that a lookup by key finds unless told otherwise (RocketMQ's default).
 const LIMIT: usize = 32;
@@ -30,13 +30,13 @@ pub struct KeyQuery<'a> {
 impl KeyQuery<'_> {
     /// Leaves out what was stored before this moment. Default: nothing.
     pub fn since(mut self, time: SystemTime) -> Self {
-        self.since = millis(time);
+        self.since = millis_of(time);
         self
     }
 
     /// Leaves out what was stored after this moment. Default: nothing.
     pub fn until(mut self, time: SystemTime) -> Self {
-        self.until = millis(time);
+        self.until = millis_of(time);
         self
     }
 
@@ -167,7 +167,7 @@ impl Store {
     #[doc(alias = "searchOffset")]
     pub fn offset_at(&self, queue: &MessageQueue, time: SystemTime) -> Result<QueueOffset> {
         let broker = self.cluster().broker_of(queue)?;
-        broker.offset_at(queue.topic(), queue.queue_id(), millis(time))
+        broker.offset_at(queue.topic(), queue.queue_id(), millis_of(time))
     }
 
     /// Returns the places of a queue: from the first that exists to the one that the next message gets. `None` where
@@ -209,13 +209,5 @@ impl Store {
             count_max,
             filter,
         })
-    }
-}
-
-/// Returns the milliseconds from 1970 to a moment; as far as they go where the moment lies beyond.
-pub(super) fn millis(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
     }
 }

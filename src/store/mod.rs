@@ -25,7 +25,7 @@ pub use lookup::KeyQuery;
 pub use positions::QueueLag;
 pub use view::BrokerView;
 
-use crate::admin::{SnapshotReport, take_snapshot};
+use crate::admin::{Admin, SnapshotReport, take_snapshot};
 use crate::broker::{Broker, BrokerOptions, Health, PositionKey, RecoveryReport, RetentionReport};
 use crate::cluster::Cluster;
 use crate::config::{Background, TopicConfig};
@@ -390,6 +390,12 @@ impl Store {
     /// `FlushFailed`; `Closed`; `Corrupt` and `Io`. After an error there is no such folder.
     pub fn snapshot(&self, dir: impl AsRef<Path>) -> Result<SnapshotReport> {
         take_snapshot(self.cluster(), &self.inner.dir, dir.as_ref())
+    }
+
+    /// Returns what an operator needs: topics, groups, lag, browsing, positions moved by hand, statistics.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.cluster())
     }
 
     /// Says how well the store is: as well as its worst broker.

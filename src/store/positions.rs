@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::Store;
-use super::lookup::millis;
 use crate::broker::PullRequest;
 use crate::cluster::{Route, RouteQueue, position_key};
 use crate::consumer::StartFrom;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::types::{GroupName, MessageQueue, QueueOffset, to_u64};
+use crate::types::{GroupName, MessageQueue, QueueOffset, millis_of, to_u64};
 
 /// Messages that are counted in one go.
 const PAGE: usize = 256;
@@ -195,7 +194,7 @@ fn place_of(entry: &RouteQueue, to: StartFrom) -> Result<QueueOffset> {
     Ok(match to {
         StartFrom::Earliest => min,
         StartFrom::Latest => end,
-        StartFrom::Time(time) => entry.broker.offset_at(topic, queue_id, millis(time))?,
+        StartFrom::Time(time) => entry.broker.offset_at(topic, queue_id, millis_of(time))?,
     })
 }
 

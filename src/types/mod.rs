@@ -6,7 +6,7 @@ mod md5;
 mod names;
 mod offsets;
 
-pub(crate) use convert::{to_u64, to_usize};
+pub(crate) use convert::{millis_of, to_u64, to_usize};
 pub(crate) use hash::{consistent_hash, java_string_hash};
 pub(crate) use md5::md5;
 pub(crate) use names::check_instance;

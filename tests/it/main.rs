@@ -22,6 +22,7 @@ mod groups;
 mod lookup;
 mod memory;
 mod model;
+mod operations;
 mod orderly;
 mod own_fixture;
 mod positions;

@@ -1,0 +1,128 @@
+//! What can be removed, and what becomes of it?
+
+use super::Admin;
+use super::topics::queue_ids;
+use crate::broker::PositionKey;
+use crate::error::Result;
+use crate::types::{GroupName, MessageQueue, TopicName};
+
+/// What was removed because nobody can use it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cleaned {
+    /// Queues that their topic does not have any more and whose messages are all gone.
+    pub queues: Vec<MessageQueue>,
+    /// Positions in topics and queues that do not exist: group, topic, queue number.
+    pub positions: Vec<(GroupName, TopicName, u32)>,
+    /// Retry topics of groups that consume nothing, with nothing in them.
+    pub topics: Vec<TopicName>,
+}
+
+/// What was removed with a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeletedGroup {
+    /// How many positions it had.
+    pub positions: usize,
+    /// Whether its retry topic is gone. Its dead letters stay: delete `%DLQ%group` when they have been looked at.
+    pub retry_topic: Option<TopicName>,
+}
+
+impl Admin {
+    /// Removes all messages of a topic and all positions in it; the topic stays, its queues begin at 0 again. It stays
+    /// so whatever happens once this has returned. Running consumers go on with what comes next. A send at this very
+    /// moment may be refused with `TopicNotFound`: send again.
+    ///
+    /// The log gives the bytes back when retention takes its files.
+    ///
+    /// # Errors
+    ///
+    /// `TopicNotFound`; `InvalidArgument` for a topic that RocketMQ keeps for itself; `Unsupported` on a store that was
+    /// opened read-only; `Closed`; `StoreFull`; `Io`.
+    pub fn purge_topic(&self, name: impl AsRef<str>) -> Result<()> {
+        self.cluster.purge_topic(&TopicName::new(name.as_ref())?)
+    }
+
+    /// Deletes a topic, as [`Store::delete_topic`](crate::Store::delete_topic) does. Retry topics and dead letters can be
+    /// deleted too.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::delete_topic`](crate::Store::delete_topic).
+    #[doc(alias = "deleteTopic")]
+    pub fn delete_topic(&self, name: impl AsRef<str>) -> Result<()> {
+        self.cluster.delete_topic(&TopicName::new(name.as_ref())?)
+    }
+
+    /// Deletes a group: its positions in every topic, and its retry topic. It starts anew if a consumer of it is built
+    /// again. Its dead letters stay.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a text that is no group's name, and while a consumer of the group runs; `Unsupported` on a
+    /// store that was opened read-only; `Closed`; `StoreFull`; `Io`.
+    #[doc(alias = "deleteSubGroup")]
+    #[doc(alias = "deleteSubscriptionGroup")]
+    pub fn delete_group(&self, group: impl AsRef<str>) -> Result<DeletedGroup> {
+        let group = self.resting_group(group.as_ref())?;
+        let mut deleted = DeletedGroup::default();
+        for broker in self.cluster.brokers() {
+            broker.check_writable()?;
+            deleted.positions = deleted
+                .positions
+                .saturating_add(broker.remove_positions(&|key: &PositionKey| key.group == group)?);
+        }
+        let retry = TopicName::retry_of(&group);
+        if self.known_topic(retry.as_str()).is_ok() {
+            self.cluster.delete_topic(&retry)?;
+            deleted.retry_topic = Some(retry);
+        }
+        Ok(deleted)
+    }
+
+    /// Removes what nobody can use any more: queues that their topic does not have and whose messages are gone, positions
+    /// in topics and queues that do not exist, empty retry topics of groups that consume nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` on a store that was opened read-only; `Closed`; `StoreFull`; `Io`.
+    #[doc(alias = "cleanUnusedTopic")]
+    #[doc(alias = "cleanExpiredCQ")]
+    pub fn clean_unused(&self) -> Result<Cleaned> {
+        self.cluster.check_open()?;
+        let mut cleaned = Cleaned::default();
+        for broker in self.cluster.brokers() {
+            broker.check_writable()?;
+            for (topic, queue_id) in broker.remove_unused_queues()? {
+                cleaned.queues.push(MessageQueue::new(topic, broker.name().clone(), queue_id));
+            }
+            let exists = |key: &PositionKey| queue_ids(broker, &key.topic).contains(&key.queue_id);
+            // A running group may wait for a topic that does not exist yet.
+            let is_unused = |key: &PositionKey| !exists(key) && !self.cluster.has_consumer(&key.group);
+            let unused: Vec<_> =
+                broker.positions().all().into_iter().map(|(key, _)| key).filter(is_unused).collect();
+            if !unused.is_empty() {
+                broker.remove_positions(&is_unused)?;
+            }
+            cleaned.positions.extend(unused.into_iter().map(|key| (key.group, key.topic, key.queue_id)));
+        }
+        self.clean_retry_topics(&mut cleaned)?;
+        Ok(cleaned)
+    }
+
+    fn clean_retry_topics(&self, cleaned: &mut Cleaned) -> Result<()> {
+        let groups = self.groups()?;
+        for info in self.topics()?.into_iter().filter(|info| info.topic.is_retry() && info.messages() == 0) {
+            let is_of = |group: &GroupName| TopicName::retry_of(group) == info.topic;
+            let consumes_other = groups
+                .iter()
+                .any(|group| is_of(&group.group) && group.topics.iter().any(|topic| *topic != info.topic));
+            let runs = self.cluster.consuming_groups().iter().any(is_of);
+            if !consumes_other && !runs {
+                self.cluster.delete_topic(&info.topic)?;
+                cleaned.topics.push(info.topic);
+            }
+        }
+        Ok(())
+    }
+}
