@@ -26,6 +26,8 @@ use crate::types::{PhysicalOffset, QueueOffset, to_usize};
 pub(crate) struct PutMessage<'a> {
     pub(crate) flag: i32,
     pub(crate) sys_flag: SysFlag,
+    /// The time, if the caller has just read the clock: a reading is a twentieth of an append.
+    pub(crate) now_millis: Option<i64>,
     pub(crate) born_millis: i64,
     pub(crate) born_host: SocketAddr,
     pub(crate) reconsume_times: u32,
@@ -77,6 +79,7 @@ impl PutState {
 struct Put<'a> {
     draft: Draft<'a>,
     tags_code: i64,
+    now_millis: Option<i64>,
     /// How many of the scratch's hashes are its keys'.
     key_count: usize,
 }
@@ -177,7 +180,8 @@ impl Broker {
             scratch.hashes.extend(message.index_texts.split().map(|key| hasher.hash(key)));
         }
         let key_count = scratch.hashes.len().saturating_sub(before);
-        Ok(Put { draft, tags_code: message.tags_code, key_count })
+        let PutMessage { tags_code, now_millis, .. } = *message;
+        Ok(Put { draft, tags_code, now_millis, key_count })
     }
 
     fn fields<'a>(
@@ -226,10 +230,11 @@ impl Broker {
         let inline = self.config.flush == FlushPolicy::Async
             && self.dispatched.load(Ordering::Relaxed) == appender.end();
         appender.make_room(&self.log, total)?;
-        let millis = appender.stamp(self.clock.wall_millis());
+        let now = puts.first().and_then(|put| put.now_millis).unwrap_or_else(|| self.clock.wall_millis());
+        let millis = appender.stamp(now);
         let physical = PhysicalOffset::new(appender.end());
         let (mut at, mut hashes) = (first, scratch.hashes.as_slice());
-        for Put { draft, tags_code, key_count } in puts {
+        for Put { draft, tags_code, key_count, .. } in puts {
             let place = appender.write(draft, &mut scratch.buffer, at, millis)?;
             let tags_code = topic.unit_code(*tags_code, millis);
             scratch.units.push(Unit { physical_offset: place, size: draft.size(), tags_code });

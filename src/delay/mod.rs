@@ -318,6 +318,7 @@ fn put_again<'a>(message: &'a MessageView, properties: &'a [u8], reconsume_times
     PutMessage {
         flag: record.flag(),
         sys_flag: record.sys_flag(),
+        now_millis: None,
         born_millis: record.born_millis(),
         born_host: record.born_host(),
         reconsume_times,

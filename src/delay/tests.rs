@@ -52,6 +52,7 @@ impl Shard {
         let message = PutMessage {
             flag: 0,
             sys_flag: SysFlag::NONE,
+            now_millis: None,
             born_millis: 1,
             born_host: "127.0.0.1:0".parse().unwrap(),
             reconsume_times: 0,

@@ -4,6 +4,10 @@
 //! `n` bytes to a text multiplies its CRC, a polynomial over two elements, by `x^(8n)` modulo the CRC's polynomial. That
 //! factor depends on nothing but `n`, so it is computed before the lock, and one multiplication is left inside.
 
+use std::sync::LazyLock;
+
+use crc32fast::Hasher;
+
 /// The CRC-32 polynomial of IEEE 802.3 in reflected order: bit 31 stands for `x^0`.
 const POLYNOMIAL: u32 = 0xEDB8_8320;
 /// The polynomial 1 in reflected order.
@@ -67,9 +71,24 @@ impl Shift {
     }
 }
 
+/// A CRC that has seen nothing, made once: making one asks what the processor can.
+static HASHER: LazyLock<Hasher> = LazyLock::new(Hasher::new);
+
+/// Starts a CRC.
+pub(crate) fn hasher() -> Hasher {
+    HASHER.clone()
+}
+
+/// Returns the CRC of some bytes.
+pub(crate) fn crc(bytes: &[u8]) -> u32 {
+    let mut hasher = hasher();
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
 /// Returns the CRC of a body as `BODYCRC` holds it: without the sign bit.
 pub(crate) fn body_crc(body: &[u8]) -> u32 {
-    crc32fast::hash(body) & 0x7FFF_FFFF
+    crc(body) & 0x7FFF_FFFF
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use super::crc::Shift;
+use super::crc::{Shift, crc, hasher};
 use super::properties::{PROPERTIES_LEN_MAX, VALUE_END};
 use super::record::{MAGIC_BLANK, MAGIC_V1, MAGIC_V2, WHOLE_CRC_LEN};
 use super::sys_flag::SysFlag;
@@ -110,7 +110,7 @@ impl<'a> Draft<'a> {
     /// record would be. The buffer is as it was.
     pub(crate) fn new(fields: &DraftFields<'a>, coverage: Coverage, buffer: &mut Vec<u8>) -> Result<Self> {
         let lengths = Lengths::of(fields, coverage)?;
-        let raw_crc = crc32fast::hash(fields.body);
+        let raw_crc = crc(fields.body);
         let start = buffer.len();
         buffer.reserve(
             HEAD_LEN_MAX + INLINE_BODY_MAX + TOPIC_LEN_MAX + PROPERTIES_RESERVE + fields.properties.len(),
@@ -172,7 +172,7 @@ impl<'a> Draft<'a> {
             Checksum::Recompute => self.recompute(buffer),
             Checksum::Combine { shift, rest } => {
                 let head = buffer.get(self.start..self.split()).unwrap_or_default();
-                shift.combine(crc32fast::hash(head), rest)
+                shift.combine(crc(head), rest)
             }
         };
         put(buffer, self.end() - 1 - DIGITS, reversed_digits(crc & 0x7FFF_FFFF));
@@ -201,9 +201,9 @@ impl<'a> Draft<'a> {
     fn recompute(&self, buffer: &[u8]) -> u32 {
         let covered_end = self.end() - WHOLE_CRC_LEN;
         if self.split == self.len {
-            return crc32fast::hash(buffer.get(self.start..covered_end).unwrap_or_default());
+            return crc(buffer.get(self.start..covered_end).unwrap_or_default());
         }
-        let mut hasher = crc32fast::Hasher::new();
+        let mut hasher = hasher();
         hasher.update(buffer.get(self.start..self.split()).unwrap_or_default());
         hasher.update(self.body);
         hasher.update(buffer.get(self.split()..covered_end).unwrap_or_default());

@@ -340,6 +340,7 @@ fn put_message<'a>(
     PutMessage {
         flag: message.flag_number(),
         sys_flag: SysFlag::NONE,
+        now_millis: Some(now_millis),
         born_millis: now_millis,
         born_host: BORN_HOST,
         reconsume_times: 0,

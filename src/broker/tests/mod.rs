@@ -85,6 +85,7 @@ pub(super) fn message(body: &[u8]) -> PutMessage<'_> {
     PutMessage {
         flag: 0,
         sys_flag: SysFlag::NONE,
+        now_millis: None,
         born_millis: 1,
         born_host: "127.0.0.1:0".parse().unwrap(),
         reconsume_times: 0,

@@ -119,6 +119,7 @@ fn put_batch(broker: &Broker, count: usize, taken: &mut Vec<String>) {
         .map(|(body, properties)| PutMessage {
             flag: 0,
             sys_flag: SysFlag::NONE,
+            now_millis: None,
             born_millis: 1,
             born_host: "127.0.0.1:0".parse().unwrap(),
             reconsume_times: 0,
