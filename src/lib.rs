@@ -59,7 +59,7 @@ pub use admin::{
 };
 pub use broker::{
     BrokerSnapshot, Deletions, Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress,
-    RecoveryReport, RetentionReport, Unread,
+    RecoveryReport, RetentionReport, Unread, VerifiedBroker,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cluster::{Allocate, AllocateMessageQueueStrategy, Allocation};
@@ -87,5 +87,7 @@ pub use producer::{
     SendContext, SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, TraceRecord,
     WhenBusy,
 };
-pub use store::{BrokerView, DeadLetters, KeyQuery, QueueLag, Redriven, Store, StoreBuilder};
+pub use store::{
+    BrokerView, DeadLetters, KeyQuery, QueueLag, Redriven, Store, StoreBuilder, VerifyReport, verify,
+};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

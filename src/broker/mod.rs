@@ -36,6 +36,7 @@ mod tests;
 mod told;
 mod topics;
 mod trusted_time;
+mod verify;
 mod waiting;
 
 use std::collections::HashSet;
@@ -70,6 +71,7 @@ pub(crate) use snapshot::{SnapshotPlace, UNFINISHED, check_finished};
 use told::FlushCalls;
 use topics::TopicTable;
 pub(crate) use topics::{QueueSlot, SCHEDULE_TOPIC, TopicOfBroker};
+pub use verify::VerifiedBroker;
 
 use crate::clock::Clock;
 use crate::commitlog::{Appender, CommitLog, Cursor, GroupCommit};

@@ -24,7 +24,7 @@ use super::scan::{DurablePoint, Verdict, Walk};
 use super::topics::TopicTable;
 use super::{Broker, BrokerOptions, Parts};
 use crate::commitlog::{CommitLog, LogFiles, LogOptions};
-use crate::config::{DelayLevels, OnMissingOffsets, RecordChecksum};
+use crate::config::{DelayLevels, OnMissingOffsets, RecordChecksum, RecoveryMode};
 use crate::consumequeue::{ConsumeQueues, QueueOptions, UNIT_LEN};
 use crate::error::{Error, Result};
 use crate::index::{Geometry, Index, IndexOptions};
@@ -64,18 +64,59 @@ impl Broker {
         // Somebody may have had it open until now.
         let looked = look(&options)?;
         sweep(disk.as_ref(), &looked.folder)?;
-        let mut report = RecoveryReport::new(options.name.clone());
-        report.last_stop = match (looked.is_new, looked.aborted) {
-            (true, _) => LastStop::New,
-            (false, true) => LastStop::Crash,
-            (false, false) => LastStop::Clean,
-        };
+        let mut report = new_report(&options, &looked);
         let mut parts = gather(&options, &looked, lock, &mut report)?;
         let stored = Stored::read(&options, &looked, &mut report)?;
-        let verdict = verify(&options, &looked, &mut parts, &mut report)?;
+        let verdict = verify(&options, &looked, &mut parts, &mut report, None)?;
         let broker = mend(&options, &looked, Findings { parts, stored, verdict, report })?;
         broker.start(&options, started)
     }
+}
+
+fn new_report(options: &BrokerOptions, looked: &Looked) -> RecoveryReport {
+    let mut report = RecoveryReport::new(options.name.clone());
+    report.last_stop = match (looked.is_new, looked.aborted) {
+        (true, _) => LastStop::New,
+        (false, true) => LastStop::Crash,
+        (false, false) => LastStop::Clean,
+    };
+    report
+}
+
+/// A folder that was read whole.
+pub(super) struct LookedThrough {
+    pub(super) parts: Parts,
+    pub(super) report: RecoveryReport,
+    pub(super) verdict: Verdict,
+    pub(super) positions: Vec<(PositionKey, QueueOffset)>,
+    /// Queue units of records from this byte on need not be there.
+    pub(super) units_synced: u64,
+    /// What is wrong with index files.
+    pub(super) index_faults: Vec<String>,
+}
+
+/// Reads a folder whole, as an opening would that trusts nothing and skips what is damaged, and mends nothing.
+pub(super) fn look_through(options: &BrokerOptions) -> Result<LookedThrough> {
+    let looked = look(options)?;
+    let disk = options.disk.as_ref();
+    make_folders(disk, &looked.folder)?;
+    let lock = disk.lock(&looked.folder.root.join("lock"))?;
+    let mut report = new_report(options, &looked);
+    let mut parts = gather(options, &looked, lock, &mut report)?;
+    let positions = Stored::read(options, &looked, &mut report)?.positions;
+    let mode = RecoveryMode::SkipDamaged;
+    let verdict = verify(options, &looked, &mut parts, &mut report, Some(mode))?;
+    let mut index_faults = Vec::new();
+    if report.last_stop == LastStop::Clean && !looked.index_unknown {
+        let (_, warnings) = Index::open(Arc::clone(&options.disk), index_options(options, &looked))?;
+        index_faults.extend(warnings.into_iter().filter(|warning| warning.starts_with("index file ")));
+    }
+    let units_synced = match (report.last_stop, report.foreign) {
+        (LastStop::Crash, true) => 0,
+        (LastStop::Crash, false) => parts.watermark.get().queues,
+        _ => u64::MAX,
+    };
+    Ok(LookedThrough { parts, report, verdict, positions, units_synced, index_faults })
 }
 
 /// Looks at a folder without touching it.
@@ -325,12 +366,14 @@ fn completed(
     positions
 }
 
-/// Walks the log and decides where it ends.
+/// Walks the log and decides where it ends: the part that is not known to be safe, or all of it, with the mode that is
+/// given then.
 fn verify(
     options: &BrokerOptions,
     looked: &Looked,
     parts: &mut Parts,
     report: &mut RecoveryReport,
+    whole: Option<RecoveryMode>,
 ) -> Result<Verdict> {
     let durables = parts.watermark.get();
     let durable = if report.foreign {
@@ -341,12 +384,15 @@ fn verify(
     } else {
         DurablePoint::Byte(durables.log)
     };
-    let from = start_of_walk(&parts.log, durables, report.foreign);
+    let from = match whole {
+        Some(_) => parts.log.start().get(),
+        None => start_of_walk(&parts.log, durables, report.foreign),
+    };
     report.scanned_from = PhysicalOffset::new(from);
     let mut walk = Walk {
         log: &parts.log,
         checksums: &parts.checksums,
-        mode: options.config.recovery,
+        mode: whole.unwrap_or(options.config.recovery),
         durable,
         named_until: named_until(&parts.queues, report.foreign)?,
         progress: options.progress.as_deref(),
@@ -426,6 +472,15 @@ fn follow_log(parts: &Parts) -> Result<()> {
     queues.iter().try_for_each(|queue| queue.drop_files_before_min().map(drop))
 }
 
+fn index_options(options: &BrokerOptions, looked: &Looked) -> IndexOptions {
+    IndexOptions {
+        dir: looked.folder.index(),
+        temp_dir: looked.folder.own(),
+        geometry: looked.geometry,
+        clock: Arc::clone(&options.clock),
+    }
+}
+
 /// Opens the index, and cuts off what may not have reached the disk. The rest is made again in the background.
 fn open_index(
     options: &BrokerOptions,
@@ -433,13 +488,7 @@ fn open_index(
     parts: &Parts,
     report: &mut RecoveryReport,
 ) -> Result<Index> {
-    let index_options = IndexOptions {
-        dir: looked.folder.index(),
-        temp_dir: looked.folder.own(),
-        geometry: looked.geometry,
-        clock: Arc::clone(&options.clock),
-    };
-    let (index, warnings) = Index::open(Arc::clone(&options.disk), index_options)?;
+    let (index, warnings) = Index::open(Arc::clone(&options.disk), index_options(options, looked))?;
     report.warnings.extend(warnings);
     // RocketMQ drops index files after a crash and does not make all of them again.
     if looked.index_unknown || (report.foreign && looked.aborted) {

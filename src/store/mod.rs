@@ -11,6 +11,7 @@ mod positions;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod verify;
 mod view;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 pub use dead_letters::{DeadLetters, Redriven};
 pub use lookup::KeyQuery;
 pub use positions::QueueLag;
+pub use verify::{VerifyReport, verify};
 pub use view::BrokerView;
 
 use crate::admin::{Admin, SnapshotReport, take_snapshot};

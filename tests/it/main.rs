@@ -34,3 +34,4 @@ mod sending;
 mod snapshot;
 #[cfg(feature = "async")]
 mod stream;
+mod verify;
