@@ -30,7 +30,7 @@ pub enum Overflow {
 /// whole store they are those of the log's files, with everything in them: the limit on its disk.
 ///
 /// The limit is looked at before a message is stored. Sends that run at the same moment do not see each other, so each
-/// of them may exceed it by one message or batch.
+/// of them may exceed it by one message or batch, and together they may exceed the bytes of a store by one log file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use = "a limit does nothing until a store is opened with it"]
 pub struct Limit {
