@@ -114,13 +114,17 @@ impl Rebuild<'_> {
         let end = PhysicalOffset::new(self.verdict.end);
         let start = self.parts.log.start();
         let known = |topic: &crate::types::TopicName| self.parts.topics.get(topic.as_str()).is_some();
-        let short = self.parts.ends.first_short(&self.parts.queues, known)?;
+        let mut short = self.parts.ends.first_short(&self.parts.queues, known)?;
+        if self.parts.queues.all().is_empty() {
+            // Nothing says what there was if the store was killed.
+            short = short.or_else(|| Some("there is no queue at all".to_owned()));
+        }
         let synced = PhysicalOffset::new(self.parts.watermark.get().queues);
         let mut from = if self.report.foreign { start } else { synced.min(end).max(start) };
         if let Some(what) = short.filter(|_| from > start) {
             self.report
                 .warnings
-                .push(format!("{what}, but units are missing: all queues are made again from the log"));
+                .push(format!("{what}: units are missing, and all queues are made again from the log"));
             from = start;
         }
         self.cut(from)?;

@@ -132,6 +132,21 @@ fn c50_everything_that_is_derived_may_be_deleted() {
 }
 
 #[test]
+fn c50_all_queues_may_be_deleted_after_the_death_of_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    let bodies: Vec<_> = (0..9).map(|n| format!("body {n}")).collect();
+    for (n, body) in bodies.iter().enumerate() {
+        put(&broker, "orders", 1, body.as_bytes(), &format!("key-{n}"));
+    }
+    // Everything is synced and said to be; nothing was noted of where queues end.
+    broker.checkpoint_now(true).unwrap();
+    broker.kill();
+    fs::remove_dir_all(dir.path().join("consumequeue")).unwrap();
+    assert_eq!(super::bodies(&open(dir.path()), "orders", 1), bodies);
+}
+
+#[test]
 fn c27_to_c30_a_damaged_index_never_gives_a_wrong_answer() {
     let (dir, _, bodies) = folder(true, 45);
     let slots = 40..40 + 16 * 4;
