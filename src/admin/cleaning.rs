@@ -4,14 +4,12 @@ use super::Admin;
 use super::topics::queue_ids;
 use crate::broker::PositionKey;
 use crate::error::Result;
-use crate::types::{GroupName, MessageQueue, TopicName};
+use crate::types::{GroupName, TopicName};
 
 /// What was removed because nobody can use it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cleaned {
-    /// Queues that their topic does not have any more and whose messages are all gone.
-    pub queues: Vec<MessageQueue>,
     /// Positions in topics and queues that do not exist: group, topic, queue number.
     pub positions: Vec<(GroupName, TopicName, u32)>,
     /// Retry topics of groups that consume nothing, with nothing in them.
@@ -80,22 +78,19 @@ impl Admin {
         Ok(deleted)
     }
 
-    /// Removes what nobody can use any more: queues that their topic does not have and whose messages are gone, positions
-    /// in topics and queues that do not exist, empty retry topics of groups that consume nothing.
+    /// Removes what nobody can use any more: positions in topics and queues that do not exist, empty retry topics of
+    /// groups that consume nothing. A queue that its topic does not have any more stays: its numbers go on where they
+    /// ended if the topic gets it back.
     ///
     /// # Errors
     ///
     /// `Unsupported` on a store that was opened read-only; `Closed`; `StoreFull`; `Io`.
     #[doc(alias = "cleanUnusedTopic")]
-    #[doc(alias = "cleanExpiredCQ")]
     pub fn clean_unused(&self) -> Result<Cleaned> {
         self.cluster.check_open()?;
         let mut cleaned = Cleaned::default();
         for broker in self.cluster.brokers() {
             broker.check_writable()?;
-            for (topic, queue_id) in broker.remove_unused_queues()? {
-                cleaned.queues.push(MessageQueue::new(topic, broker.name().clone(), queue_id));
-            }
             let exists = |key: &PositionKey| queue_ids(broker, &key.topic).contains(&key.queue_id);
             // A running group may wait for a topic that does not exist yet.
             let is_unused = |key: &PositionKey| !exists(key) && !self.cluster.has_consumer(&key.group);

@@ -112,7 +112,10 @@ impl Workers {
     /// Ends the threads and waits for what they are doing.
     pub(super) fn stop(&self) {
         drop(self.channels.lock().take());
-        for thread in self.threads.lock().drain(..) {
+        let me = std::thread::current().id();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        // A waker that this thread calls may drop the last handle: the thread ends by itself then.
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != me) {
             // A thread that panicked has said so already.
             let _ = thread.join();
         }

@@ -236,6 +236,8 @@ impl Broker {
                         healed = healed.saturating_add(1);
                     }
                 }
+                // Retention has removed the file meanwhile.
+                Found::Damage(at, _) if at < self.log.start() => cursor.jump(self.log.start()),
                 Found::End(_) | Found::Damage(..) => return Ok(healed),
             }
         }

@@ -374,9 +374,11 @@ impl Broker {
         let existed = self.topics.remove(name);
         self.deleted.add(name, PhysicalOffset::new(state.appender.end()))?;
         self.queues.remove_topic(name)?;
-        drop((units, state));
+        // Before anybody puts a new first message: at the next opening the old place would hide it.
         self.minimums.remove_topic(name);
-        self.minimums.save()?;
+        let forgotten = self.minimums.save();
+        drop((units, state));
+        forgotten?;
         self.retention.note_dead();
         self.topics.save()?;
         self.positions.remove_topic(name)?;

@@ -70,7 +70,9 @@ impl Broker {
     /// Looks where every registered group stands now.
     pub(super) fn standings(&self) -> Standings {
         let mut topics: BTreeMap<TopicName, Topic> = BTreeMap::new();
-        for (key, position) in self.positions.all() {
+        // Dead letters stay until they expire, however many of them were given back.
+        let wanted = self.positions.all().into_iter().filter(|(key, _)| !key.topic.is_dead_letters());
+        for (key, position) in wanted {
             let topic = topics.entry(key.topic).or_default();
             topic.groups.insert(key.group.clone());
             topic.positions.entry(key.queue_id).or_default().insert(key.group, position);

@@ -1,7 +1,6 @@
 //! What does an operator do to one shard: empty a topic, forget positions, remove queues that nobody has any more?
 
 use super::{Broker, PositionKey, SCHEDULE_TOPIC};
-use crate::consumequeue::ConsumeQueue;
 use crate::error::Result;
 use crate::message::properties::name;
 use crate::types::{PhysicalOffset, TopicName, to_usize};
@@ -45,9 +44,11 @@ impl Broker {
         self.deleted.add(name, PhysicalOffset::new(state.appender.end()))?;
         self.topics.renew(name);
         self.queues.remove_topic(name)?;
-        drop((units, state));
+        // Before anybody puts a new first message: at the next opening the old place would hide it.
         self.minimums.remove_topic(name);
-        self.minimums.save()?;
+        let forgotten = self.minimums.save();
+        drop((units, state));
+        forgotten?;
         self.retention.note_dead();
         self.topics.save()?;
         self.positions.remove_topic(name)?;
@@ -64,37 +65,6 @@ impl Broker {
             self.persist_positions()?;
         }
         Ok(removed)
-    }
-
-    /// Removes the queues that their topic does not have and whose messages are all gone.
-    pub(crate) fn remove_unused_queues(&self) -> Result<Vec<(TopicName, u32)>> {
-        // A topic gets more queues under this lock, and nobody sends to a queue that its topic does not have.
-        let _one_after_the_other = self.writing.lock();
-        self.check_writable()?;
-        let mut removed = Vec::new();
-        for queue in self.queues.all() {
-            let Some(topic) = self.topics.get(queue.topic().as_str()) else { continue };
-            if !self.is_unused(&queue) {
-                continue;
-            }
-            let state = self.put_state.lock();
-            let units = self.dispatch_cursor.lock();
-            topic.unlist_slot(queue.queue_id());
-            let gone = self.queues.remove(&queue);
-            drop((units, state));
-            gone?;
-            removed.push((queue.topic().clone(), queue.queue_id()));
-        }
-        removed.sort();
-        Ok(removed)
-    }
-
-    fn is_unused(&self, queue: &ConsumeQueue) -> bool {
-        let config = self.topics.get(queue.topic().as_str()).map(|topic| topic.config());
-        let count = config.map_or(0, |config| config.read_queues.max(config.write_queues));
-        // Under sync flush a queue may have messages that nobody sees yet.
-        let is_settled = self.log.end() == self.dispatched();
-        queue.queue_id() >= count && is_settled && queue.min_offset() == queue.max_offset()
     }
 
     /// Tells whether a copy of a message waits in a delay level for its turn in this topic.

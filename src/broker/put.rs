@@ -119,8 +119,19 @@ impl Broker {
         message: &PutMessage<'_>,
         wait: WaitForFlush,
     ) -> Result<Stored> {
-        self.check_intake()?;
         self.check_limits(topic, slot.queue.queue_id(), std::slice::from_ref(message))?;
+        self.put_admitted(topic, slot, message, wait)
+    }
+
+    /// Stores one message whatever the limits say: what was taken once must be able to go on.
+    pub(crate) fn put_admitted(
+        &self,
+        topic: &TopicOfBroker,
+        slot: &QueueSlot,
+        message: &PutMessage<'_>,
+        wait: WaitForFlush,
+    ) -> Result<Stored> {
+        self.check_intake()?;
         with_scratch(|scratch| {
             let put = self.draft(topic, slot, message, scratch)?;
             self.append(topic, slot, &[put], scratch)

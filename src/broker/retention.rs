@@ -34,6 +34,8 @@ pub(super) struct RetentionState {
     dead: AtomicBool,
     /// Queues may have files without messages.
     trim: AtomicBool,
+    /// Whether the log has lost files that queues and index have not followed.
+    behind: AtomicBool,
     trouble: Mutex<Option<String>>,
     totals: Mutex<Deletions>,
 }
@@ -47,6 +49,7 @@ impl RetentionState {
             // What an earlier opening left dead is found by the first pass.
             dead: AtomicBool::new(true),
             trim: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
             trouble: Mutex::default(),
             totals: Mutex::default(),
         }
@@ -100,6 +103,8 @@ struct Pass {
     kept_longer_from: Option<PhysicalOffset>,
     unconsumed_from: Option<Option<(PhysicalOffset, Unread)>>,
     reachable_from: Option<PhysicalOffset>,
+    /// Whether the log has been flushed since the standings were looked at.
+    is_flushed: bool,
     report: RetentionReport,
 }
 
@@ -141,6 +146,7 @@ impl Broker {
             kept_longer_from: None,
             unconsumed_from: None,
             reachable_from: None,
+            is_flushed: false,
             report: RetentionReport::new(self.name.clone()),
         };
         let result = self.make_pass(&mut pass);
@@ -205,6 +211,11 @@ impl Broker {
                 && self.is_unconsumed(next, pass)?
             {
                 return Ok(());
+            }
+            if !pass.is_flushed {
+                // What took the place of a message, a delivered copy or a retry, must be as safe as what goes.
+                self.flush_log()?;
+                pass.is_flushed = true;
             }
             self.remove_file(&file)?;
             let report = &mut pass.report;
@@ -307,13 +318,15 @@ impl Broker {
 
     /// Lets queues, index and the list of deleted topics begin where the log begins.
     fn follow_log(&self, before: PhysicalOffset, pass: &mut Pass) -> Result<()> {
-        let removed = self.log.start() > before;
+        // What did not follow the last time follows now.
+        let removed = self.retention.behind.swap(false, Ordering::Relaxed) || self.log.start() > before;
         if !self.retention.trim.swap(false, Ordering::Relaxed) && !removed {
             return Ok(());
         }
         let followed = self.follow_with_queues(removed, pass);
         if followed.is_err() {
             self.retention.trim.store(true, Ordering::Relaxed);
+            self.retention.behind.store(removed, Ordering::Relaxed);
         }
         // Who waits for room may find some.
         self.positions.tell();

@@ -39,11 +39,12 @@ impl Broker {
             // Between the flush and the units: whoever asks sees to it that what is on disk is visible (V2).
             self.dispatch_or_note(end);
         }
-        self.known(end)
+        self.known(end, self.log.flushed())
     }
 
-    fn known(&self, end: PhysicalOffset) -> Option<Result<()>> {
-        if self.dispatched().max(self.log.flushed()) >= end {
+    /// Tells what is known, if everything before `flushed` is on disk.
+    fn known(&self, end: PhysicalOffset, flushed: PhysicalOffset) -> Option<Result<()>> {
+        if self.dispatched().max(flushed) >= end {
             return Some(Ok(()));
         }
         let durable_offset = self.log.failed().or_else(|| {
@@ -124,13 +125,18 @@ impl Broker {
 
     #[cold]
     fn tell_now(&self) {
+        // What is told is visible: another one may have flushed more than was made visible.
+        let flushed = self.log.flushed();
+        if self.check_open().is_ok() {
+            self.dispatch_or_note(flushed);
+        }
         let FlushCalls { count, calls } = &self.flush_calls;
         let mut all = calls.lock();
         let mut wakers = Vec::new();
         let mut waiting = Vec::with_capacity(all.len());
         // Under the lock, so that calls of two flushes do not overtake each other.
         for (end, call) in all.drain(..) {
-            match self.known(end) {
+            match self.known(end, flushed) {
                 Some(outcome) => wakers.extend(call(outcome)),
                 None => waiting.push((end, call)),
             }

@@ -104,14 +104,6 @@ impl TopicOfBroker {
             .map_or_else(|| Arc::clone(&new), |slot| Arc::clone(slot.get_or_insert_with(|| Arc::clone(&new))))
     }
 
-    /// Forgets a queue that is removed.
-    pub(crate) fn unlist_slot(&self, queue_id: u32) {
-        let index = usize::try_from(queue_id).unwrap_or(usize::MAX);
-        if let Some(slot) = self.slots.write().get_mut(index) {
-            *slot = None;
-        }
-    }
-
     /// Joins the wake-up of this topic on this broker with that of the same topic on the others. A store has one for
     /// each name, so the first one stays.
     pub(crate) fn share_arrivals(&self, arrivals: &Arc<Arrivals>) {

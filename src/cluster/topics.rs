@@ -31,6 +31,11 @@ impl Cluster {
         Some(route)
     }
 
+    /// Waits for a change of topics that is under way.
+    pub(crate) fn wait_for_changes(&self) {
+        drop(self.changes.lock());
+    }
+
     /// Returns a number that changes with every change of a topic, so that a route can be kept as long as it stays.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)

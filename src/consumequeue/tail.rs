@@ -46,7 +46,8 @@ impl Tail<'_> {
         }
         self.cover(next)?;
         if self.state.ready_end.saturating_sub(ready) >= STEP_MAX {
-            self.populate(ready)?;
+            // A page that could not be had is asked for again before it is written to.
+            self.populate(ready).inspect_err(|_| self.state.ready_end = ready)?;
         }
         Ok(())
     }

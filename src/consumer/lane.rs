@@ -156,6 +156,8 @@ impl Lane {
         };
         if !stays {
             work.take_back();
+            // Whoever has the queue next looks itself.
+            work.has_more = false;
         }
         work.gate = gate;
     }

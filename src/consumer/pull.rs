@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::group::Owned;
+use super::lane::Lane;
 use super::member::{Listening, Member};
 use crate::broker::{Broker, PositionKey, PullRequest, PullStatus};
 use crate::cluster::Cluster;
@@ -103,6 +104,8 @@ struct State {
 /// Where the consumer is in one queue.
 #[derive(Debug)]
 struct Cursor {
+    /// The queue as the group has it, where the group divides queues: another one after a reset, or a new topic.
+    lane: Weak<Lane>,
     broker: Arc<Broker>,
     filter: Arc<Filter>,
     /// The first message that has not been returned.
@@ -353,6 +356,7 @@ impl PullConsumer {
         let committed = broker.positions().get(&self.key(queue)).map(|position| position.get());
         let first = || broker.queue_range(queue.topic(), queue.queue_id()).unwrap_or_default().0;
         Cursor {
+            lane: Weak::new(),
             broker: Arc::clone(broker),
             filter: Arc::clone(filter),
             next: committed.unwrap_or_else(first),
@@ -374,8 +378,14 @@ impl PullConsumer {
             let State { cursors, owned, .. } = &mut *state;
             let mut old = std::mem::take(cursors);
             for (lane, _) in &owned.lanes {
-                let cursor = old.remove(&lane.queue);
-                let cursor = cursor.unwrap_or_else(|| self.cursor(&lane.queue, lane.broker(), lane.filter()));
+                let cursor = match old.remove(&lane.queue) {
+                    Some(cursor) if std::ptr::eq(cursor.lane.as_ptr(), Arc::as_ptr(lane)) => cursor,
+                    other => Cursor {
+                        lane: Arc::downgrade(lane),
+                        is_paused: other.is_some_and(|cursor| cursor.is_paused),
+                        ..self.cursor(&lane.queue, lane.broker(), lane.filter())
+                    },
+                };
                 cursors.insert(lane.queue.clone(), cursor);
             }
         }

@@ -280,6 +280,8 @@ impl Work {
         self.member.wake();
         let drained = self.wait_for_handlers(deadline);
         let threads = std::mem::take(&mut *self.threads.lock());
+        // A listener may be called by the thread that hands out.
+        let is_mine = is_mine || threads.iter().any(|thread| thread.thread().id() == me);
         if drained && !is_mine {
             for thread in threads {
                 // One that panicked has said so already.

@@ -30,7 +30,7 @@ use crate::message::Properties;
 use crate::message::properties::{IndexTexts, append_without, name};
 use crate::message::tags::tags_code;
 use crate::sync::Mutex;
-use crate::types::{PhysicalOffset, QueueOffset, TopicName};
+use crate::types::{PhysicalOffset, QueueOffset, TopicName, to_usize};
 
 /// How far two clocks may be apart and still count as one, in milliseconds.
 const SKEW_MILLIS: i64 = 1_000;
@@ -55,6 +55,8 @@ pub(crate) struct Delays {
 #[derive(Debug)]
 struct Levels {
     list: Vec<Level>,
+    /// How far the levels had come that RocketMQ has and the table does not.
+    others: Vec<QueueOffset>,
     /// When progress was last written down for others, on the monotonic clock.
     persisted: Duration,
     moved: bool,
@@ -119,15 +121,16 @@ impl Delays {
     ) -> Result<Self> {
         let schedule = TopicName::new(SCHEDULE_TOPIC)?;
         let (progress, offsets) = Progress::open(broker, &schedule, warnings)?;
-        let numbers = 1..=broker.delay_levels().count();
-        let list = numbers.zip(offsets).map(|(number, next)| Level {
+        let count = broker.delay_levels().count();
+        let others = offsets.iter().skip(to_usize(u64::from(count))).copied().collect();
+        let list = (1..=count).zip(offsets).map(|(number, next)| Level {
             number,
             next,
             seen: next,
             strange: VecDeque::new(),
         });
         let opened = (clock.wall_millis(), clock.monotonic());
-        let levels = Levels { list: list.collect(), persisted: opened.1, moved: false };
+        let levels = Levels { list: list.collect(), others, persisted: opened.1, moved: false };
         Ok(Self {
             broker: Arc::clone(broker),
             clock: Arc::clone(clock),
@@ -162,7 +165,7 @@ impl Delays {
         }
         if stepped.delivered > 0 {
             levels.moved = true;
-            result = result.and(self.progress.note(&offsets(&levels.list), self.broker.log_range().1));
+            result = result.and(self.progress.note(&levels.offsets(), self.broker.log_range().1));
         }
         let written = self.persist_if_due(&mut levels);
         result = result.and(written);
@@ -255,7 +258,8 @@ impl Delays {
         // A stale checksum of the whole record would stand in the middle of a sound one (contract, point 9).
         append_without(&mut properties, message.properties(), &[name::CRC32]);
         let put = put_again(&message, &properties, message.reconsume_times());
-        match self.broker.put(&topic, queue_id, &put, WaitForFlush::No) {
+        let slot = self.broker.slot(&topic, queue_id)?;
+        match self.broker.put_admitted(&topic, &slot, &put, WaitForFlush::No) {
             // Deleted meanwhile, and everything in it.
             Err(Error::TopicNotFound(_)) => Ok(()),
             result => result.map(drop),
@@ -269,7 +273,7 @@ impl Delays {
             return Ok(());
         }
         levels.persisted = now;
-        self.progress.save(&offsets(&levels.list))?;
+        self.progress.save(&levels.offsets())?;
         levels.moved = false;
         Ok(())
     }
@@ -278,7 +282,7 @@ impl Delays {
     pub(crate) fn persist(&self) -> Result<()> {
         let mut levels = self.levels.lock();
         if levels.moved {
-            self.progress.save(&offsets(&levels.list))?;
+            self.progress.save(&levels.offsets())?;
             levels.moved = false;
         }
         Ok(())
@@ -300,8 +304,10 @@ impl Delays {
     }
 }
 
-fn offsets(levels: &[Level]) -> Vec<QueueOffset> {
-    levels.iter().map(|level| level.next).collect()
+impl Levels {
+    fn offsets(&self) -> Vec<QueueOffset> {
+        self.list.iter().map(|level| level.next).chain(self.others.iter().copied()).collect()
+    }
 }
 
 /// Returns the topic and the queue that a delayed message is for.

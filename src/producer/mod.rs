@@ -229,6 +229,8 @@ impl Producer {
         route.check_sendable()?;
         match put(&route) {
             Err(Error::TopicNotFound(_)) => {
+                // Emptied or deleted: what follows is known when the change is over.
+                cluster.wait_for_changes();
                 let route = cluster.route_or_create(topic)?;
                 route.check_sendable()?;
                 put(&route)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outgoing, Producer, SendReceipt};
+use super::{Durability, Outgoing, Producer, SendMode, SendReceipt};
 use crate::broker::{Broker, Stored};
 use crate::cluster::{QueuePlace, RouteQueue};
 use crate::commitlog::{FlushWait, MessageView};
@@ -28,13 +28,29 @@ impl Producer {
         let topic = to.queue().topic();
         // No name of a topic holds a blank.
         let key = format!("{topic} {keys}");
-        lately.once(&key, cluster.clock().monotonic(), || {
+        let receipt = lately.once(&key, cluster.clock().monotonic(), || {
             let since = cluster.clock().wall_millis().saturating_sub(millis(lately.window()));
             match sent_before(cluster.brokers(), topic, keys, since)? {
                 Some((broker, found)) => Ok(self.receipt_of(&broker, topic, &found)),
                 None => self.store(to, out),
             }
-        })
+        })?;
+        self.as_safe_as_asked(receipt, out)
+    }
+
+    /// Waits for the flush of a message that an earlier send did not wait for.
+    fn as_safe_as_asked(&self, receipt: SendReceipt, out: &Outgoing<'_>) -> Result<SendReceipt> {
+        let cluster = &self.member.cluster;
+        let waits = out.mode == SendMode::Sync && out.message.waits();
+        if !waits
+            || cluster.config().flush != FlushPolicy::Sync
+            || receipt.durability() == Durability::Flushed
+        {
+            return Ok(receipt);
+        }
+        let broker = cluster.broker_of(receipt.queue())?;
+        let flushed = broker.wait_for_flush(receipt.end(), broker.flush_deadline())?;
+        Ok(receipt.settled(flushed))
     }
 
     /// Returns the receipt of a message that was stored before.

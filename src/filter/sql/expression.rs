@@ -140,6 +140,7 @@ impl Condition {
             Self::In(name, texts) => Ok(lookup(name).map(|value| texts.iter().any(|text| **text == *value))),
             Self::Holds(operand, part, wanted) => match operand.value(lookup)? {
                 Value::Text(text) => Ok(Some(part.holds(text, wanted))),
+                Value::Null => Ok(None),
                 _ => Ok(Some(false)),
             },
         }

@@ -73,7 +73,7 @@ fn t_e8_t_e9_the_scenarios_expressions() {
 #[test]
 fn texts_are_looked_into() {
     check("a CONTAINS 'b'", &[&[("a", "abc")]], &[&[("a", "ac")], &[]]);
-    check("a NOT CONTAINS 'b'", &[&[("a", "ac")], &[]], &[&[("a", "abc")]]);
+    check("a NOT CONTAINS 'b'", &[&[("a", "ac")]], &[&[("a", "abc")], &[]]);
     check("a startswith 'ab' and a ENDSWITH 'yz'", &[&[("a", "abyz")]], &[&[("a", "ab")], &[("a", "yz")]]);
     check(
         "a NOT STARTSWITH 'x' AND a NOT ENDSWITH 'x'",
