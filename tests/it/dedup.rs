@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use pocketmq::testing::TestStore;
-use pocketmq::{Consumer, Error, FlushPolicy, Message, Producer, QueueOffset, SameBy, Store, TopicConfig};
+use pocketmq::{
+    Consumer, Durability, Error, FlushPolicy, Message, Producer, QueueOffset, SameBy, Store, TopicConfig,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -70,6 +72,17 @@ fn v11_the_window_of_a_producer_survives_what_its_messages_survive() {
         assert_eq!((again.message_id(), again.queue()), (delayed.message_id(), delayed.queue()));
         assert_eq!(count(&store), 1);
     }
+}
+
+#[test]
+fn v11_a_send_that_finds_an_unflushed_one_waits_for_its_flush() {
+    let store = TestStore::builder(|builder| builder.flush(FlushPolicy::Sync));
+    let producer = sender(&store);
+    let first = producer.send(order("a").no_wait()).unwrap();
+    assert_eq!(first.durability(), Durability::Stored);
+    let again = producer.send(order("a")).unwrap();
+    assert_eq!((again.message_id(), again.durability()), (first.message_id(), Durability::Flushed));
+    assert_eq!(count(&store), 1);
 }
 
 #[test]

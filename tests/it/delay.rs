@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pocketmq::testing::TestStore;
 use pocketmq::{
-    Background, Consumer, Error, Filter, FlushPolicy, ManualClock, Message, MessageQueue, MessageView, Store,
-    TopicConfig,
+    Background, Consumer, Error, Filter, FlushPolicy, Limit, Limits, ManualClock, Message, MessageQueue,
+    MessageView, Store, TopicConfig,
 };
 use serde_json::Value;
 
@@ -371,6 +371,38 @@ fn b12_another_table_of_levels_leaves_what_waits_its_time_and_its_level() {
     let error = Store::builder(path).delay_levels("1s 2s").open().unwrap_err();
     assert!(matches!(error, Error::InvalidConfig { field: "delay_levels", .. }), "{error}");
     assert!(error.to_string().contains("1 messages wait in level 3"), "{error}");
+}
+
+#[test]
+fn b12_a_shorter_table_forgets_nothing_of_the_levels_that_it_lacks() {
+    let store = TestStore::new();
+    send(&store, delayed("slow", 3));
+    store.advance(seconds(10)).unwrap();
+    // Everything was delivered, so that a table without level 3 is taken.
+    let levels = |text: &'static str| move |builder: pocketmq::StoreBuilder| builder.delay_levels(text);
+    let store = store.reopen_with(levels("1s 5s")).unwrap();
+    send(&store, delayed("quick", 1));
+    store.advance(seconds(1)).unwrap();
+    let store = store.reopen_with(levels("1s 5s")).unwrap();
+    assert_eq!(progress(&store)["offsetTable"]["3"], 1);
+    let store = store.reopen_with(levels("1s 5s 10s")).unwrap();
+    store.advance(seconds(60)).unwrap();
+    assert_eq!(drain(&consumer(&store)), ["slow", "quick"], "each came once");
+}
+
+#[test]
+fn a_topic_without_room_does_not_stop_the_delay_level_of_others() {
+    let limits = || Limits::new().topic("orders", Limit::new().count(1));
+    let store = TestStore::builder(move |builder| builder.limits(limits()));
+    for body in ["one", "two", "three"] {
+        send(&store, delayed(body, 1));
+    }
+    send(&store, Message::new("other", "four").delay_level(1));
+    store.advance(seconds(1)).unwrap();
+    assert_eq!(drain(&consumer(&store)).len(), 3, "what was taken once goes on");
+    let queues = store.queues("other").unwrap();
+    let ends = queues.iter().filter_map(|queue| store.queue_offsets(queue)).map(|range| range.end.get());
+    assert_eq!(ends.sum::<u64>(), 1);
 }
 
 #[test]
