@@ -218,11 +218,12 @@ impl Lane {
         if !work.counts(ticket) {
             return Ok(Signals::default());
         }
-        self.seen.note(|| self.read(ticket.offset))?;
+        // It is handled, also where that cannot be noted for the next time.
+        let noted = self.seen.note(|| self.read(ticket.offset));
         work.out = work.out.saturating_sub(1);
         work.done(ticket.offset, ticket.size);
         let advanced = self.advance(&mut work);
-        advanced.map(|()| work.signals())
+        noted.and(advanced).map(|()| work.signals())
     }
 
     /// Notes that a message has been handled, and that its commit is still to come.
@@ -240,11 +241,12 @@ impl Lane {
     pub(super) fn commit_held(&self, epoch: u64) -> Result<Signals> {
         let mut work = self.work.lock();
         if work.is_of(epoch) {
+            let mut noted = Ok(());
             for held in work.held() {
-                self.seen.note(|| self.read(held.offset))?;
+                noted = noted.and(self.seen.note(|| self.read(held.offset)));
                 work.done(held.offset, held.size);
             }
-            self.advance(&mut work)?;
+            noted.and(self.advance(&mut work))?;
         }
         Ok(work.signals())
     }

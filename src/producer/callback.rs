@@ -24,14 +24,16 @@ pub(super) struct Job {
     callback: Callback,
     answer: Result<SendReceipt>,
     place: Place,
+    /// Who runs it, where no thread does: there as long as a callback is, also when its producer is not.
+    hands: Option<Arc<Hands>>,
 }
 
 impl Job {
     /// Runs the callback. A panic in it is its own affair: the callbacks behind it run all the same.
     fn run(self) {
-        let Self { callback, answer, place } = self;
+        let Self { callback, answer, place, hands } = self;
         let _ = catch_unwind(AssertUnwindSafe(|| callback(answer)));
-        drop(place);
+        drop((place, hands));
     }
 }
 
@@ -78,10 +80,10 @@ impl Callbacks {
     ) -> Result<impl FnOnce(Result<SendReceipt>) + Send + use<>> {
         let runner = self.runner(cluster, limit)?;
         let place = self.place(cluster, runner, limit).ok_or_else(|| Places::busy(limit))?;
-        let jobs = runner.jobs.clone();
+        let (jobs, hands) = (runner.jobs.clone(), runner.hands.clone());
         Ok(move |answer| {
             // The channel has a place for every place there is; nothing but a lost thread can close it.
-            if let Err(refused) = jobs.try_send(Job { callback, answer, place }) {
+            if let Err(refused) = jobs.try_send(Job { callback, answer, place, hands }) {
                 refused.into_inner().run();
             }
         })

@@ -2,7 +2,8 @@
 
 use pocketmq::testing::TestStore;
 use pocketmq::{
-    Error, LastStop, Message, MessageQueue, Producer, PullStatus, QueueOffset, SendStatus, Store, TopicConfig,
+    Error, FlushPolicy, LastStop, Message, MessageQueue, Producer, PullStatus, QueueOffset, SendStatus,
+    Store, TopicConfig,
 };
 
 /// Three brokers with eight queues each, as RocketMQ's integration tests have them.
@@ -251,4 +252,18 @@ fn a19_what_was_sent_before_the_last_handle_was_dropped_is_there_afterwards() {
     assert_eq!(consume_all(&store, "*"), sorted(0..30));
     store.close().unwrap();
     store.close().unwrap();
+}
+
+#[test]
+fn a_callback_is_called_also_when_its_producer_is_gone() {
+    for policy in [FlushPolicy::Async, FlushPolicy::Sync] {
+        let store = TestStore::builder(move |builder| builder.flush(policy));
+        let producer = store.producer("shop").unwrap();
+        let (told, outcomes) = std::sync::mpsc::channel();
+        producer.send_then(message(1), move |outcome| told.send(outcome.is_ok()).unwrap()).unwrap();
+        drop(producer);
+        store.step().unwrap();
+        store.step().unwrap();
+        assert_eq!(outcomes.iter().collect::<Vec<_>>(), [true], "{policy:?}");
+    }
 }
