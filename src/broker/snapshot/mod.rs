@@ -122,8 +122,10 @@ impl Work<'_> {
         let dir = self.hidden_log();
         self.copier.make_dir(&dir)?;
         let mut files = self.broker.log.files().within(0, self.end.get());
-        if files.is_empty() && self.end > PhysicalOffset::ZERO {
-            // Retention took everything: an empty file says where the log goes on.
+        let ends_with_file = files.last().is_none_or(|file| file.end() == self.end.get());
+        if ends_with_file && self.end > PhysicalOffset::ZERO {
+            // An empty file says where the log goes on: retention took everything, or the writer had just come to the
+            // end of a file, whose blank record counts for nothing without a file behind it.
             files.extend(self.broker.log.files().at(self.end.get()));
         }
         if let Some(file) = files.first() {
