@@ -387,7 +387,9 @@ fn b12_a_shorter_table_forgets_nothing_of_the_levels_that_it_lacks() {
     assert_eq!(progress(&store)["offsetTable"]["3"], 1);
     let store = store.reopen_with(levels("1s 5s 10s")).unwrap();
     store.advance(seconds(60)).unwrap();
-    assert_eq!(drain(&consumer(&store)), ["slow", "quick"], "each came once");
+    let mut bodies = drain(&consumer(&store));
+    bodies.sort();
+    assert_eq!(bodies, ["quick", "slow"], "each came once");
 }
 
 #[test]
