@@ -326,6 +326,22 @@ fn t_k14_above_the_last_ratio_sends_are_refused_and_below_it_taken_again() {
 }
 
 #[test]
+fn d4_a_store_above_the_last_ratio_opens_for_reading_and_refuses_sends() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path(), Retention::rocketmq());
+    bench.send("orders", 0..20);
+    bench.broker.kill();
+    let disk = FaultyDisk::new(Arc::new(RealDisk));
+    disk.faults().set_total(1_000 << 20);
+    disk.faults().set_room(Some(50 << 20));
+    let config = StoreConfig { retention: Retention::rocketmq(), ..config(FlushPolicy::Async) };
+    let broker = Broker::open(BrokerOptions { disk: Arc::new(disk), ..options(dir.path(), config) }).unwrap();
+    assert_eq!(bodies(&broker, "orders", 1), (0..20).map(body).collect::<Vec<_>>());
+    let refused = (0..100_000).find_map(|_| try_put(&broker, "orders", 1, &[1; 1_000], "k").err()).unwrap();
+    assert!(matches!(&refused, Error::StoreFull(_)), "{refused}");
+}
+
+#[test]
 fn d4_files_go_to_keep_space_free_only_if_asked_to() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Bench::open(dir.path(), Retention::new());
