@@ -30,7 +30,7 @@ fn main() -> Result<()> {
         store.consumer("ledger").subscribe("orders", "*").deduplicate(SameBy::MessageId, DAY).build()?;
     ledger.recv()?.ack()?;
     for queue in store.queues("orders")? {
-        store.reset_offset("ledger", &queue, QueueOffset::ZERO)?;
+        store.admin().reset_to_offset("ledger", &queue, QueueOffset::ZERO)?;
     }
     assert!(ledger.try_recv()?.is_none());
     println!("handled once, and sent back: nothing comes");
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         }
         // As a crash before the acknowledgement would: everything comes again.
         for queue in store.queues("orders")? {
-            store.reset_offset("billing", &queue, QueueOffset::ZERO)?;
+            store.admin().reset_to_offset("billing", &queue, QueueOffset::ZERO)?;
         }
     }
     assert_eq!(database.balance.get("account"), Some(&5));

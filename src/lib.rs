@@ -87,7 +87,5 @@ pub use producer::{
     SendContext, SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, TraceRecord,
     WhenBusy,
 };
-pub use store::{
-    BrokerView, DeadLetters, KeyQuery, QueueLag, Redriven, Store, StoreBuilder, VerifyReport, verify,
-};
+pub use store::{BrokerView, DeadLetters, KeyQuery, Redriven, Store, StoreBuilder, VerifyReport, verify};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

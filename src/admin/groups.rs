@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use super::Admin;
 use super::topics::queue_ids;
-use crate::broker::{Broker, PositionKey};
+use crate::broker::{Broker, PositionKey, PullRequest};
 use crate::error::Result;
-use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName};
+use crate::filter::Filter;
+use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName, to_u64};
+
+/// Messages that are counted in one go.
+const PAGE: usize = 256;
 
 /// A consumer group: one that has a position somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +128,37 @@ impl Admin {
         Ok(GroupLag { group, queues })
     }
 
+    /// Counts the messages of a topic that a filter wants and that the group has not consumed; none for a group that has
+    /// no position in the topic. Reads each of them that may be wanted, so it takes its time where there are many.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a filter that cannot be read and a text that is no name; `TopicNotFound`; `Closed`;
+    /// `Corrupt` and `Io`.
+    #[doc(alias = "estimateMessageCount")]
+    pub fn lag_matching(
+        &self,
+        group: impl AsRef<str>,
+        topic: impl AsRef<str>,
+        filter: &Filter,
+    ) -> Result<u64> {
+        filter.check()?;
+        let group = GroupName::new(group.as_ref())?;
+        let topic = self.known_topic(topic.as_ref())?;
+        if !self.topics_of(&group).contains(&topic) {
+            return Ok(0);
+        }
+        let mut count = 0_u64;
+        for broker in self.cluster.brokers() {
+            for queue_id in queue_ids(broker, &topic) {
+                let key = PositionKey { topic: topic.clone(), group: group.clone(), queue_id };
+                let from = broker.positions().get(&key).map(|position| position.get()).unwrap_or_default();
+                count = count.saturating_add(count_from(broker, &key, from, filter)?);
+            }
+        }
+        Ok(count)
+    }
+
     /// Returns the topics that a group consumes: those in which it has a position on some broker.
     pub(super) fn topics_of(&self, group: &GroupName) -> Vec<TopicName> {
         let all = self.cluster.brokers().iter().flat_map(|broker| broker.positions().all());
@@ -146,4 +181,21 @@ impl Admin {
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         Ok(QueueProgress { queue, committed, max, messages, age })
     }
+}
+
+/// Counts what a filter wants in a queue from an offset on.
+fn count_from(broker: &Broker, key: &PositionKey, from: QueueOffset, filter: &Filter) -> Result<u64> {
+    let (topic, queue_id) = (&key.topic, key.queue_id);
+    let (min, end) = broker.queue_range(topic, queue_id).unwrap_or_default();
+    let mut offset = from.max(min);
+    let mut count = 0_u64;
+    while offset < end {
+        let pulled = broker.pull(&PullRequest { topic, queue_id, offset, count_max: PAGE, filter })?;
+        count = count.saturating_add(to_u64(pulled.messages.len()));
+        if pulled.next_offset <= offset {
+            break;
+        }
+        offset = pulled.next_offset;
+    }
+    Ok(count)
 }

@@ -25,12 +25,13 @@ pub struct MovedPosition {
 impl Admin {
     /// Moves a group, in every queue of a topic, to the first message that was stored at this time or later, forwards or
     /// backwards. Members that run go on from there at once; what they have under way may be handled once more. The new
-    /// positions are on disk when this returns. As [`Store::reset_offsets`](crate::Store::reset_offsets), and it says
-    /// where the group was.
+    /// positions are on disk when this returns, with where the group was. [`UNIX_EPOCH`](std::time::UNIX_EPOCH) is the
+    /// first message that still exists; for the end of everything there is [`skip`](Self::skip).
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a text that is no name; `TopicNotFound`; `Unsupported` on a store that was opened read-only; `Closed`; `Corrupt`, `StoreFull` and `Io`.
+    /// `InvalidArgument` for a text that is no name; `TopicNotFound`; `Unsupported` on a store that was opened read-only;
+    /// `Closed`; `Corrupt`, `StoreFull` and `Io`. After the last three some queues may have been moved: call again.
     #[doc(alias = "resetOffsetByTime")]
     #[doc(alias = "resetOffsetByTimestamp")]
     pub fn reset_to_time(
@@ -82,10 +83,10 @@ impl Admin {
             return Err(Error::argument("offset", reason));
         }
         let key = PositionKey { topic, group, queue_id: queue.queue_id() };
-        let moved = place(broker, &key, offset)?;
+        let moved = place(broker, &key, offset);
+        self.cluster.tell_moved(&key.topic);
         broker.positions().sync()?;
-        self.tell(&key.group, &key.topic)?;
-        Ok(moved)
+        moved
     }
 
     /// Gives a group, in every queue of a topic, the position of another one. Queues in which that one has no position
@@ -116,23 +117,22 @@ impl Admin {
     ) -> Result<Vec<MovedPosition>> {
         let topic = self.known_topic(topic)?;
         let group = GroupName::new(group)?;
-        let mut moved = Vec::new();
-        for broker in self.cluster.brokers() {
-            broker.check_writable()?;
+        let brokers = self.cluster.brokers();
+        brokers.iter().try_for_each(|broker| broker.check_writable())?;
+        // All places first: who asks for one that cannot be found moves nothing.
+        let mut moves = Vec::new();
+        for broker in brokers {
             for key in keys(broker, &topic, &group) {
                 if let Some(to) = place_of(broker, &key)? {
-                    moved.push(place(broker, &key, to)?);
+                    moves.push((broker, key, to));
                 }
             }
-            broker.positions().sync()?;
         }
-        self.tell(&group, &topic)?;
-        Ok(moved)
-    }
-
-    /// Tells members that run that their group was moved.
-    fn tell(&self, group: &GroupName, topic: &TopicName) -> Result<()> {
-        self.cluster.reset_positions(group, topic, &[])
+        let moved: Result<Vec<_>> = moves.iter().map(|(broker, key, to)| place(broker, key, *to)).collect();
+        // Also after a failure: some queues were moved.
+        self.cluster.tell_moved(&topic);
+        let synced = brokers.iter().try_for_each(|broker| broker.positions().sync());
+        synced.and(moved)
     }
 
     /// Returns a group of which no consumer runs.

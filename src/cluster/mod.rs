@@ -23,7 +23,6 @@ use delays::AllDelays;
 pub(crate) use driven::Driven;
 use driven::DrivenHandles;
 pub(crate) use groups::{Circle, GroupSeat, Groups};
-pub(crate) use positions::position_key;
 pub(crate) use rebalance::{Aim, Candidate, Claims, Gate, MemberId, targets};
 pub(crate) use route::{QueuePlace, Route, RouteQueue};
 

@@ -7,7 +7,6 @@ mod builder;
 mod dead_letters;
 mod folders;
 mod lookup;
-mod positions;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -23,7 +22,6 @@ pub use builder::StoreBuilder;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 pub use dead_letters::{DeadLetters, Redriven};
 pub use lookup::KeyQuery;
-pub use positions::QueueLag;
 pub use verify::{VerifyReport, verify};
 pub use view::BrokerView;
 

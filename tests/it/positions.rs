@@ -1,9 +1,9 @@
 //! Can a group be looked at, sent back and forward, and given another group's positions?
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use pocketmq::testing::TestStore;
-use pocketmq::{Consumer, Error, Filter, Message, QueueOffset, StartFrom, Store, TopicConfig};
+use pocketmq::{Consumer, Error, Filter, Message, QueueOffset, Store, TopicConfig};
 
 const START_MILLIS: u64 = 1_700_000_000_000;
 
@@ -38,7 +38,7 @@ fn drain(consumer: &Consumer) -> usize {
 }
 
 fn lag(store: &Store, group: &str) -> u64 {
-    store.lag(group).unwrap().iter().map(|lag| lag.messages).sum()
+    store.admin().lag(group).unwrap().messages()
 }
 
 #[test]
@@ -47,12 +47,13 @@ fn e15_lag_is_counted_in_messages_and_in_age() {
     let consumer = consumer(&store, "billing");
     assert_eq!(lag(&store, "billing"), 6);
     store.advance(Duration::from_secs(7)).unwrap();
-    let ages: Vec<_> = store.lag("billing").unwrap().iter().map(|lag| lag.age).collect();
-    assert_eq!(ages[..2], [Some(Duration::from_secs(7)); 2]);
+    let ages: Vec<_> = store.admin().lag("billing").unwrap().queues.iter().map(|queue| queue.age).collect();
+    assert_eq!(ages[..2], [Duration::from_secs(7); 2]);
     assert_eq!(drain(&consumer), 6);
-    let lags = store.lag("billing").unwrap();
-    assert!(lags.iter().all(|lag| lag.messages == 0 && lag.age.is_none() && lag.committed == lag.end));
-    assert!(store.lag("unknown").unwrap().is_empty());
+    let lag = store.admin().lag("billing").unwrap();
+    assert_eq!((lag.messages(), lag.age()), (0, Duration::ZERO));
+    assert!(lag.queues.iter().all(|queue| queue.committed == Some(queue.max)), "{lag:?}");
+    assert!(store.admin().lag("unknown").unwrap().queues.is_empty());
 }
 
 #[test]
@@ -67,12 +68,12 @@ fn t_e11_lag_is_counted_by_what_a_filter_wants() {
             producer.send_to(&queue, message).unwrap();
         }
     }
-    let count = |filter: Filter| store.lag_matching("billing", "orders", &filter).unwrap();
+    let count = |filter: Filter| store.admin().lag_matching("billing", "orders", &filter).unwrap();
     assert_eq!(count(Filter::all()), 200);
     assert_eq!(count(Filter::tags("TagA")), 40);
     assert_eq!(count(Filter::sql("TAGS = 'TagA' AND value < 1").unwrap()), 20);
-    assert_eq!(store.lag_matching("nobody", "orders", &Filter::all()).unwrap(), 0);
-    let error = store.lag_matching("billing", "orders", &Filter::from("||")).unwrap_err();
+    assert_eq!(store.admin().lag_matching("nobody", "orders", &Filter::all()).unwrap(), 0);
+    let error = store.admin().lag_matching("billing", "orders", &Filter::from("||")).unwrap_err();
     assert!(matches!(error, Error::InvalidArgument { field: "filter", .. }), "{error}");
 }
 
@@ -82,7 +83,7 @@ fn t_g9_one_queue_sent_back_to_its_beginning_is_delivered_again() {
     let members = consumer(&store, "billing");
     assert_eq!(drain(&members), 300);
     let queue = store.queues("orders").unwrap().remove(1);
-    store.reset_offset("billing", &queue, QueueOffset::ZERO).unwrap();
+    store.admin().reset_to_offset("billing", &queue, QueueOffset::ZERO).unwrap();
     assert_eq!(lag(&store, "billing"), 100);
     assert_eq!(drain(&members), 100, "a member that runs goes on from there");
     assert_eq!(lag(&store, "billing"), 0);
@@ -95,13 +96,16 @@ fn t_g10_a_whole_group_goes_back_by_time_and_skips_to_the_end() {
     send(&store, 5);
     let members = consumer(&store, "billing");
     assert_eq!(drain(&members), 30);
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(START_MILLIS + 30_000);
-    let moved = store.reset_offsets("billing", "orders", StartFrom::Time(time)).unwrap();
-    assert_eq!(moved.iter().map(|(_, offset)| offset.get()).collect::<Vec<_>>(), [10, 10]);
+    let time = UNIX_EPOCH + Duration::from_millis(START_MILLIS + 30_000);
+    let moved = store.admin().reset_to_time("billing", "orders", time).unwrap();
+    assert_eq!(
+        moved.iter().map(|moved| (moved.from.unwrap().get(), moved.to.get())).collect::<Vec<_>>(),
+        [(15, 10); 2]
+    );
     assert_eq!(drain(&members), 10);
-    store.reset_offsets("billing", "orders", StartFrom::Earliest).unwrap();
+    store.admin().reset_to_time("billing", "orders", UNIX_EPOCH).unwrap();
     assert_eq!(lag(&store, "billing"), 30);
-    store.reset_offsets("billing", "orders", StartFrom::Latest).unwrap();
+    store.admin().skip("billing", "orders").unwrap();
     assert_eq!((lag(&store, "billing"), drain(&members)), (0, 0));
 }
 
@@ -112,7 +116,7 @@ fn what_is_under_way_when_a_group_is_reset_commits_nothing() {
     let held: Vec<_> = std::iter::from_fn(|| members.try_recv().unwrap()).collect();
     assert_eq!(held.len(), 10);
     let queue = store.queues("orders").unwrap().remove(0);
-    store.reset_offset("billing", &queue, QueueOffset::new(4)).unwrap();
+    store.admin().reset_to_offset("billing", &queue, QueueOffset::new(4)).unwrap();
     for delivery in held {
         delivery.ack().unwrap();
     }
@@ -127,24 +131,21 @@ fn e12_a_group_gets_the_positions_of_another_one_and_keeps_them_through_a_kill()
     let queues = store.queues("orders").unwrap();
     store.commit_offset("old", &queues[0], QueueOffset::new(3)).unwrap();
     store.commit_offset("old", &queues[1], QueueOffset::new(7)).unwrap();
-    assert_eq!(store.clone_offsets("old", "new", "orders").unwrap().len(), 2);
+    assert_eq!(store.admin().clone_position("old", "new", "orders").unwrap().len(), 2);
     let store = store.kill_process().unwrap();
     assert_eq!(lag(&store, "new"), 10);
     assert_eq!(drain(&consumer(&store, "new")), 10);
     assert_eq!(lag(&store, "old"), 10);
-    assert!(store.clone_offsets("nobody", "new", "orders").unwrap().is_empty());
+    assert!(store.admin().clone_position("nobody", "new", "orders").unwrap().is_empty());
 }
 
 #[test]
 fn an_offset_outside_of_its_queue_and_an_unknown_topic_are_refused() {
     let store = filled(1, 10);
     let queue = store.queues("orders").unwrap().remove(0);
-    let error = store.reset_offset("billing", &queue, QueueOffset::new(11)).unwrap_err();
-    assert!(error.to_string().contains("from 0 to 10"), "{error}");
-    assert!(matches!(
-        store.reset_offsets("billing", "none", StartFrom::Latest),
-        Err(Error::TopicNotFound(_))
-    ));
-    store.reset_offset("billing", &queue, QueueOffset::new(10)).unwrap();
+    let error = store.admin().reset_to_offset("billing", &queue, QueueOffset::new(11)).unwrap_err();
+    assert!(error.to_string().contains("0 to 10"), "{error}");
+    assert!(matches!(store.admin().skip("billing", "none"), Err(Error::TopicNotFound(_))));
+    store.admin().reset_to_offset("billing", &queue, QueueOffset::new(10)).unwrap();
     assert_eq!(lag(&store, "billing"), 0);
 }
