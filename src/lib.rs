@@ -66,7 +66,8 @@ pub use cluster::{Allocate, AllocateMessageQueueStrategy, Allocation};
 pub use commitlog::MessageView;
 pub use config::{
     AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, Limit, Limits, OnMissingOffsets, Overflow,
-    Permission, RecordChecksum, RecoveryMode, Retention, RetryPolicy, TopicConfig, TopicKind,
+    Permission, RecordChecksum, RecoveryMode, Retention, RetryPolicy, RocketmqVersion, TopicConfig,
+    TopicKind,
 };
 #[cfg(feature = "async")]
 pub use consumer::DeliveryStream;

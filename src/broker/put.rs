@@ -11,11 +11,11 @@ use std::sync::Arc;
 use super::key_run::KeyRun;
 use super::{Broker, QueueSlot, TopicOfBroker};
 use crate::commitlog::{Appender, FlushWait};
-use crate::config::FlushPolicy;
+use crate::config::{FlushPolicy, RocketmqVersion};
 use crate::consumequeue::Unit;
 use crate::error::{Error, Outcome, Result};
 use crate::index::IndexKey;
-use crate::message::draft::{Draft, DraftFields};
+use crate::message::draft::{Draft, DraftFields, TOPIC_LEN_MAX_V1};
 use crate::message::properties::IndexTexts;
 use crate::message::sys_flag::{SysFlag, TransactionKind};
 use crate::sync::Ordering;
@@ -184,6 +184,9 @@ impl Broker {
         scratch: &mut Scratch,
     ) -> Result<Put<'a>> {
         let fields = self.fields(topic, slot.queue.queue_id(), message);
+        if self.config.version == RocketmqVersion::V4_9 && fields.topic.len() > TOPIC_LEN_MAX_V1 {
+            return Err(unreadable_by_4_9(fields.topic));
+        }
         let draft = Draft::new(&fields, self.coverage(), &mut scratch.buffer)?;
         let before = scratch.hashes.len();
         if message.sys_flag.transaction() != TransactionKind::Rollback {
@@ -317,6 +320,15 @@ struct Appended {
     first: QueueOffset,
     physical: PhysicalOffset,
     end: PhysicalOffset,
+}
+
+#[cold]
+fn unreadable_by_4_9(topic: &str) -> Error {
+    Error::unsupported(format!(
+        "topic {topic} has {} bytes, and the records of more than {TOPIC_LEN_MAX_V1} are of a version that RocketMQ 4.9 \
+         cannot read: choose a shorter name, or open with rocketmq_version(V5)",
+        topic.len()
+    ))
 }
 
 fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {

@@ -13,7 +13,9 @@ use std::time::Duration;
 pub(crate) use delay::{DELAY_LEVELS_MAX, DelayLevels};
 pub(crate) use limits::may_be_limited;
 pub use limits::{Limit, Limits, Overflow};
-pub use policy::{AutoCreate, Background, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode};
+pub use policy::{
+    AutoCreate, Background, FlushPolicy, OnMissingOffsets, RecordChecksum, RecoveryMode, RocketmqVersion,
+};
 pub(crate) use retention::Unconsumed;
 pub use retention::{DiskRatios, Retention};
 pub use retry::RetryPolicy;
@@ -65,6 +67,8 @@ pub(crate) struct StoreConfig {
     pub(crate) delay_levels: Option<Box<str>>,
     /// How much may wait.
     pub(crate) limits: Limits,
+    /// Which version of RocketMQ must be able to read the store.
+    pub(crate) version: RocketmqVersion,
 }
 
 impl Default for StoreConfig {
@@ -86,6 +90,7 @@ impl Default for StoreConfig {
             retention: Retention::new(),
             delay_levels: None,
             limits: Limits::new(),
+            version: RocketmqVersion::V5,
         }
     }
 }

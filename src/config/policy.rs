@@ -63,6 +63,18 @@ pub enum Background {
     Manual,
 }
 
+/// Which version of RocketMQ must be able to take the store over and read everything in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum RocketmqVersion {
+    /// Any from 4.9 on. What 4.9 cannot read is refused when it is to be written: records of a topic of more than 127
+    /// bytes, which are of a second version.
+    V4_9,
+    /// 5.1 and later. The default.
+    #[default]
+    V5,
+}
+
 /// What the checksum of a stored record covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]

@@ -21,7 +21,7 @@ const RECOMPUTE_MAX: u32 = 2_048;
 /// The longest record: its size is a signed 32-bit number.
 const RECORD_LEN_MAX: u32 = i32::MAX.unsigned_abs();
 /// The longest topic that a record V1 can hold.
-const TOPIC_LEN_MAX_V1: usize = 127;
+pub(crate) const TOPIC_LEN_MAX_V1: usize = 127;
 /// The longest topic that any version of RocketMQ takes.
 const TOPIC_LEN_MAX: usize = 255;
 /// Bytes of the head with two IPv6 hosts.

@@ -10,7 +10,7 @@ use crate::broker::{ProgressHook, RecoveryProgress};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     AutoCreate, Background, FileSizes, FlushPolicy, Limits, OnMissingOffsets, RecordChecksum, RecoveryMode,
-    Retention, StoreConfig,
+    Retention, RocketmqVersion, StoreConfig,
 };
 use crate::error::{Error, Result};
 use crate::storage::{MemoryDisk, PrivateDisk, RealDisk};
@@ -177,6 +177,14 @@ impl StoreBuilder {
     #[doc(alias = "messageDelayLevel")]
     pub fn delay_levels(mut self, levels: &str) -> Self {
         Arc::make_mut(&mut self.config).delay_levels = Some(levels.into());
+        self
+    }
+
+    /// Sets which version of RocketMQ must be able to take the store over. Default: [`RocketmqVersion::V5`]. Choose
+    /// [`RocketmqVersion::V4_9`] where a broker of version 4.9 may have to: a send that would store what it cannot read is
+    /// then `Unsupported`. What is in the folder already is read and carried on whatever this says.
+    pub fn rocketmq_version(mut self, version: RocketmqVersion) -> Self {
+        Arc::make_mut(&mut self.config).version = version;
         self
     }
 

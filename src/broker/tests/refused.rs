@@ -287,3 +287,26 @@ fn t_k9_a_deleted_topic_takes_only_its_own_queues_along() {
     assert!(!queues.join("order").exists() && queues.join("orders2/1").exists());
     check(&open(dir.path()));
 }
+
+#[test]
+fn a_store_that_4_9_must_be_able_to_read_takes_no_record_of_the_second_version() {
+    use crate::config::RocketmqVersion;
+    for (version, len, taken) in [
+        (RocketmqVersion::V4_9, 127, true),
+        (RocketmqVersion::V4_9, 128, false),
+        (RocketmqVersion::V5, 128, true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig { version, ..config(FlushPolicy::Async) };
+        let broker = Broker::open(options(dir.path(), config)).unwrap();
+        let name = TopicName::new(&format!("%RETRY%{}", "g".repeat(len - 7))).unwrap();
+        let topic = broker.set_topic(&name, TopicConfig::queues(1)).unwrap();
+        let stored = broker.put(&topic, 0, &message(b"x"), WaitForFlush::Yes);
+        assert_eq!(stored.is_ok(), taken, "{version:?} {len}");
+        if let Err(error) = stored {
+            assert!(error.to_string().contains("rocketmq_version(V5)"), "{error}");
+            assert_eq!(error.outcome(), Outcome::NotStored);
+            assert_eq!(broker.log_range().1, PhysicalOffset::ZERO);
+        }
+    }
+}
