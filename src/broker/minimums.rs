@@ -23,6 +23,8 @@ pub(crate) struct Minimums {
     disk: Arc<dyn Disk>,
     own: PathBuf,
     places: Mutex<BTreeMap<(TopicName, u32), QueueOffset>>,
+    /// Held while the file is written. The places are not: senders who make room wait for no disk.
+    saving: Mutex<()>,
     dirty: AtomicBool,
     any: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Minimums {
             disk: Arc::clone(disk),
             own: own.to_path_buf(),
             places: Mutex::new(places),
+            saving: Mutex::new(()),
             dirty: AtomicBool::new(false),
             any,
         }
@@ -101,22 +104,25 @@ impl Minimums {
 
     /// Writes the file if it lags behind. Durable on return.
     pub(crate) fn save(&self) -> Result<()> {
-        let places = self.places.lock();
+        // Held over the look at `dirty`: who finds nothing to write knows that it is written.
+        let _one_after_the_other = self.saving.lock();
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let rows: Vec<_> =
-            places.iter().map(|((topic, id), place)| json!([topic.as_str(), id, place.get()])).collect();
-        let saved = save_config(
-            self.disk.as_ref(),
-            &self.own.join("minimums"),
-            &self.own,
-            &json!({ "queues": rows }),
-        );
+        let saved = self.write_copy(self.disk.as_ref(), &self.own);
         if saved.is_err() {
             self.dirty.store(true, Ordering::Release);
         }
         saved
+    }
+
+    /// Writes the places as they are now into a folder, of the broker or of its copy. Durable on return.
+    pub(crate) fn write_copy(&self, disk: &dyn Disk, own: &Path) -> Result<()> {
+        let row = |((topic, id), place): (&(TopicName, u32), &QueueOffset)| {
+            json!([topic.as_str(), id, place.get()])
+        };
+        let rows: Vec<_> = self.places.lock().iter().map(row).collect();
+        save_config(disk, &own.join("minimums"), own, &json!({ "queues": rows }))
     }
 }
 
@@ -124,4 +130,29 @@ fn decode(row: &Value) -> Option<((TopicName, u32), QueueOffset)> {
     let topic = TopicName::new(row.get(0)?.as_str()?).ok()?;
     let queue_id = u32::try_from(row.get(1)?.as_u64()?).ok()?;
     Some(((topic, queue_id), QueueOffset::new(row.get(2)?.as_u64()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::RealDisk;
+    use crate::storage::faulty::FaultyDisk;
+
+    #[test]
+    fn who_makes_room_waits_for_no_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = Arc::new(FaultyDisk::new(Arc::new(RealDisk)));
+        let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(&faulty);
+        let minimums = Arc::new(Minimums::load(&disk, dir.path()));
+        minimums.forget();
+        let (seen, locked) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+        let (of_disk, asked, found) = (Arc::clone(&minimums), Arc::clone(&seen), Arc::clone(&locked));
+        faulty.faults().meanwhile(move |_, _| {
+            *asked.lock() += 1;
+            *found.lock() += u32::from(of_disk.places.try_lock().is_none());
+        });
+        minimums.save().unwrap();
+        assert!(*seen.lock() > 2, "a file is made, renamed and synced");
+        assert_eq!(*locked.lock(), 0, "and the places are free all the time");
+    }
 }

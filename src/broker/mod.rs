@@ -226,6 +226,9 @@ pub(crate) struct Broker {
     /// Names the parts that lag behind, for [`Health`].
     troubles: Mutex<Vec<String>>,
     workers: Workers,
+    /// Held by whoever removes files or topics, and by a snapshot, of which nothing may be removed meanwhile. Taken before
+    /// `writing`.
+    removing: Mutex<()>,
     /// Held by whoever writes settings or marks: one after the other, and nobody once the store is closed.
     writing: Mutex<()>,
     /// When the checkpoint was last written, in milliseconds of the monotonic clock.
@@ -275,6 +278,7 @@ impl Broker {
             gone: Mutex::default(),
             troubles: Mutex::default(),
             workers: Workers::default(),
+            removing: Mutex::new(()),
             writing: Mutex::new(()),
             persisted_at: AtomicI64::new(0),
         }
@@ -366,6 +370,7 @@ impl Broker {
 
     /// Deletes a topic, its queues and its positions. It stays deleted whatever happens once this has returned (D20).
     pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool> {
+        let _nothing_else_goes = self.removing.lock();
         let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
         // The put lock keeps out senders that hold the topic still, the other one who writes units from the log.

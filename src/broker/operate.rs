@@ -32,6 +32,7 @@ impl Broker {
     /// Removes the messages of a topic and the positions in it; the topic stays. They stay gone whatever happens once this
     /// has returned (D20). `false` if there is no such topic.
     pub(crate) fn purge_topic(&self, name: &TopicName) -> Result<bool> {
+        let _nothing_else_goes = self.removing.lock();
         let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
         // As for a deletion: senders hold the topic still, and somebody may write units from the log.

@@ -75,11 +75,6 @@ impl QueueEnds {
         self.ends.push(QueueEnd { topic, queue_id, end, last });
     }
 
-    /// Forgets the queues of a topic.
-    pub(crate) fn remove_topic(&mut self, topic: &TopicName) {
-        self.ends.retain(|end| end.topic != *topic);
-    }
-
     /// Writes the file. Durable on return.
     pub(crate) fn write(&self, disk: &dyn Disk, own: &Path) -> Result<()> {
         let row = |end: &QueueEnd| json!([end.topic.as_str(), end.queue_id, end.end.get(), end.last.get()]);

@@ -129,6 +129,7 @@ impl Broker {
     /// The same with another limit on the bytes of the log.
     pub(super) fn retain_within(&self, surplus: Surplus) -> Result<RetentionReport> {
         let Surplus { bytes_max, unconsumed } = surplus;
+        let _nothing_else_goes = self.removing.lock();
         // Whoever writes marks or deletes a topic waits, and nobody does after the store is closed.
         let _one_after_the_other = self.writing.lock();
         self.check_writable()?;

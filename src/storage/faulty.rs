@@ -45,17 +45,27 @@ struct Rule {
     errno: i32,
 }
 
-#[derive(Debug, Default)]
+/// What a test does while the disk works.
+type Meanwhile = Arc<dyn Fn(Operation, &Path) + Send + Sync>;
+
+#[derive(Default)]
 struct State {
     rules: Vec<Rule>,
+    meanwhile: Option<Meanwhile>,
     asked: Vec<(Operation, PathBuf)>,
     room: Option<u64>,
     total: Option<u64>,
 }
 
 /// What a test tells a faulty disk, and what the disk tells the test.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Faults(Mutex<State>);
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Faults").field("rules", &self.0.lock().rules).finish_non_exhaustive()
+    }
+}
 
 impl Faults {
     /// Refuses one operation after `earlier` that succeed.
@@ -87,6 +97,11 @@ impl Faults {
             let within = within.to_owned();
             self.add(Rule { operation, within, earlier: 0, lasting: true, errno: nix::libc::ENOSPC });
         }
+    }
+
+    /// Does this from now on whenever the disk is asked for something, before it does it.
+    pub(crate) fn meanwhile(&self, work: impl Fn(Operation, &Path) + Send + Sync + 'static) {
+        self.0.lock().meanwhile = Some(Arc::new(work));
     }
 
     fn add(&self, rule: Rule) {
@@ -138,6 +153,11 @@ impl Faults {
     fn ask(&self, operation: Operation, path: &Path, bytes: u64) -> io::Result<()> {
         let mut state = self.0.lock();
         state.asked.push((operation, path.to_path_buf()));
+        if let Some(work) = state.meanwhile.clone() {
+            drop(state);
+            work(operation, path);
+            state = self.0.lock();
+        }
         let text = path.to_string_lossy();
         let concerned = |rule: &Rule| rule.operation == operation && text.contains(&rule.within);
         if let Some(found) = state.rules.iter().position(concerned) {

@@ -184,3 +184,22 @@ fn a_file_of_handled_messages_that_is_damaged_repeats_messages_and_does_no_harm(
         assert_eq!(drain(&consumer(&store, SameBy::Key)).len(), 1, "{} bytes", damage.len());
     }
 }
+
+#[test]
+fn v11_what_a_group_has_handled_is_in_a_snapshot_too() {
+    let store = TestStore::new();
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    let producer = store.producer("shop").unwrap();
+    for key in ["a", "b"] {
+        producer.send(order(key)).unwrap();
+    }
+    assert_eq!(drain(&consumer(&store, SameBy::Key)).len(), 2);
+    let dir = tempfile::tempdir().unwrap();
+    store.snapshot(dir.path().join("copy")).unwrap();
+    let copy = pocketmq::Store::builder(dir.path().join("copy"));
+    let copy = copy.clock(store.clock().clone()).background(pocketmq::Background::Manual).open().unwrap();
+    let queue = copy.queues("orders").unwrap().remove(0);
+    copy.admin().reset_to_offset("billing", &queue, QueueOffset::ZERO).unwrap();
+    copy.producer("shop").unwrap().send(order("c")).unwrap();
+    assert_eq!(drain(&consumer(&copy, SameBy::Key)), ["order c"]);
+}

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use pocketmq::testing::TestStore;
 use pocketmq::{
-    Error, FileSizes, Filter, FlushPolicy, LastStop, Message, QueueOffset, Store, StoreBuilder, TopicConfig,
+    Error, FileSizes, Filter, FlushPolicy, LastStop, Message, QueueOffset, Retention, Store, StoreBuilder,
+    TopicConfig,
 };
 use serde_json::Value;
 
@@ -17,8 +18,9 @@ use crate::golden::listing;
 const SMALL: FileSizes =
     FileSizes { commit_log: 65_536, consume_queue_units: 50, index_slots: 16, index_entries: 128 };
 
+/// Nothing expires: the messages of a test are years old to a copy that goes by the system's clock.
 fn small(builder: StoreBuilder) -> StoreBuilder {
-    builder.file_sizes(SMALL).free_space_min(0)
+    builder.file_sizes(SMALL).free_space_min(0).retention(Retention::forever())
 }
 
 /// Everything that a store says, but for where it lies.

@@ -66,13 +66,6 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    pub(super) fn remove_dir(&mut self, dir: &Path) -> Result<()> {
-        self.target.remove_dir_all(dir)?;
-        self.files.retain(|file| !file.starts_with(dir));
-        self.dirs.retain(|made| !made.starts_with(dir));
-        Ok(())
-    }
-
     /// Gives a file that is never written again a second name, or copies it. `false` if it is gone.
     pub(super) fn link_or_copy(&mut self, from: &Path, to: &Path, len: u64) -> Result<bool> {
         if !self.links {

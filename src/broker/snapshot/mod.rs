@@ -1,12 +1,14 @@
 //! How is the folder of a broker copied while it is written to?
 //!
-//! Nobody waits for the copy, and nothing is locked for longer than a look. First comes everything that says how far
-//! somebody has come: positions, delays. Then everything is flushed and the end of the log is taken: the copy is the broker as it was at that byte, plus nothing.
-//! Files that are full are never written again, so they get a second name; of the others the part before that byte is
-//! copied. What is beyond it by the time a file is copied is left out: queue units by the byte that they name, index
-//! entries in the same way. Topics come last, with what was deleted meanwhile, so that a topic is there whole or not.
+//! No sender and no reader waits for the copy. First comes everything that says how far somebody has come: positions,
+//! delays, where queues begin. Then everything is flushed and the end of the log is taken: the copy is the broker as it
+//! was at that byte, plus nothing. Files that are full are never written again, so they get a second name; of the others
+//! the part before that byte is copied. What is beyond it by the time a file is copied is left out: queue units by the
+//! byte that they name, index entries in the same way. Topics come last.
 //!
-//! The order matters: a position is never beyond its queue, and a message never without its topic.
+//! The order matters: a position is never beyond its queue, and a message never without its topic. Meanwhile nothing is
+//! removed (`Broker::removing`): retention and deletions wait. Else a position that was taken before a file or a topic
+//! went would pass over messages of the copy, or wait for some that it does not have.
 
 mod copier;
 mod settings;
@@ -19,14 +21,13 @@ use std::sync::Arc;
 use copier::{Copied, Copier};
 
 use super::Broker;
-use super::deleted::Deleted;
 use super::folder::Folder;
 use super::queue_ends::QueueEnds;
 use crate::commitlog::LogFile;
 use crate::consumequeue::ConsumeQueue;
 use crate::error::{Error, Result};
 use crate::storage::{Disk, file_name};
-use crate::types::{BrokerName, PhysicalOffset, TopicName, to_u64};
+use crate::types::{BrokerName, PhysicalOffset, to_u64};
 
 /// Stands in a snapshot that is not finished, beside the folders of its brokers.
 pub(crate) const UNFINISHED: &str = ".pocketmq-unfinished";
@@ -76,7 +77,6 @@ struct Work<'a> {
     /// The byte before which the index lists everything.
     indexed: PhysicalOffset,
     ends: QueueEnds,
-    queues: Vec<Arc<ConsumeQueue>>,
     /// The last message that a queue lists.
     last: Option<PhysicalOffset>,
 }
@@ -98,17 +98,19 @@ impl Broker {
         for dir in [folder.own(), folder.queues(), folder.index(), folder.config()] {
             copier.make_dir(&dir)?;
         }
-        let (ends, queues) = (QueueEnds::default(), Vec::new());
+        let ends = QueueEnds::default();
         let end = PhysicalOffset::ZERO;
         let (start, indexed) = (end, end);
-        let mut work =
-            Work { broker: self, place, folder, copier, end, start, indexed, ends, queues, last: None };
+        let mut work = Work { broker: self, place, folder, copier, end, start, indexed, ends, last: None };
+        let removing = self.removing.lock();
         work.copy_progress()?;
         let positions = self.positions.all();
         let end = self.flush_and_dispatch()?;
         (work.end, work.start, work.indexed) = (end, end, end);
         work.copy_log()?;
         work.copy_queues()?;
+        work.copy_topics()?;
+        drop(removing);
         work.copy_index()?;
         work.copy_settings(positions)?;
         work.finish()
@@ -116,8 +118,8 @@ impl Broker {
 }
 
 impl Work<'_> {
-    /// Copies the log into a folder under another name, newest file first: retention takes the oldest one first, so
-    /// what it takes meanwhile leaves no hole.
+    /// Copies the log into a folder under another name, newest file first: what a person removes meanwhile leaves no
+    /// hole.
     fn copy_log(&mut self) -> Result<()> {
         let dir = self.hidden_log();
         self.copier.make_dir(&dir)?;
@@ -158,11 +160,7 @@ impl Work<'_> {
 
     fn copy_queues(&mut self) -> Result<()> {
         for queue in self.broker.queues.all() {
-            let parts = match queue.parts_before(self.end) {
-                // Deleted since it was listed.
-                Err(_) if !self.broker.queues.lists(&queue) => continue,
-                parts => parts?,
-            };
+            let parts = queue.parts_before(self.end)?;
             let Some(last) = parts.last else { continue };
             let dir = self.queue_dir(&queue);
             if parts.parts.is_empty() {
@@ -183,7 +181,6 @@ impl Work<'_> {
             }
             self.last = self.last.max(Some(last));
             self.ends.add(&queue, parts.end, last);
-            self.queues.push(queue);
         }
         Ok(())
     }
@@ -210,21 +207,6 @@ impl Work<'_> {
                 self.broker.index.mend_copy(self.place.disk, &to, self.indexed)?;
                 self.copier.forget_if_gone(&to)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Takes out the queues of topics that were deleted while they were copied.
-    fn drop_deleted(&mut self, deleted: &Deleted) -> Result<()> {
-        let is_gone = |topic: &TopicName| {
-            deleted.covers(topic.as_str(), PhysicalOffset::new(self.end.get().saturating_sub(1)))
-        };
-        let mut gone: Vec<_> =
-            self.queues.iter().map(|queue| queue.topic().clone()).filter(is_gone).collect();
-        gone.dedup();
-        for topic in gone {
-            self.copier.remove_dir(&self.folder.queues().join(topic.as_str()))?;
-            self.ends.remove_topic(&topic);
         }
         Ok(())
     }

@@ -14,28 +14,26 @@ use crate::types::QueueOffset;
 /// What a RocketMQ broker keeps in its folder besides what we know: how these names begin.
 const CARRIED: [&str; 5] =
     ["consumequeue_ext", "timerwheel", "timerlog", "epochFileCheckpoint", "brokerIdentity"];
-/// Files of ours that are copied as they are: how far the delays have come, where queues begin.
-const PROGRESS: [&str; 2] = ["delay", "minimums"];
-/// The longest of those.
+/// The longest file of ours that is copied as it is.
 const PROGRESS_LEN_MAX: u64 = 64 << 20;
 /// Settings that are written in a way of their own.
 const KNOWN_SETTINGS: [&str; 2] = ["topics.json", "consumerOffset.json"];
 
 impl Work<'_> {
-    pub(super) fn copy_settings(&mut self, positions: Vec<(PositionKey, QueueOffset)>) -> Result<()> {
-        let disk = self.place.disk;
-        let (own, config) = (self.folder.own(), self.folder.config());
-        let (topics, deleted) = {
-            // Topics are deleted under this lock: both tables are of one moment.
-            let _unchanged = self.broker.writing.lock();
-            (self.broker.topics.document(), self.broker.deleted.copy(disk, &own))
-        };
-        self.drop_deleted(&deleted)?;
+    /// Copies which topics there are, and which were deleted. Nothing has been removed since the end was taken.
+    pub(super) fn copy_topics(&mut self) -> Result<()> {
+        let (disk, own) = (self.place.disk, self.folder.own());
+        let deleted = self.broker.deleted.copy(disk, &own);
         if !deleted.is_empty() {
             deleted.end_at(self.end)?;
             deleted.write()?;
         }
-        save_config(disk.as_ref(), &config.join("topics.json"), &own, &topics)?;
+        let topics = self.broker.topics.document();
+        save_config(disk.as_ref(), &self.folder.config().join("topics.json"), &own, &topics)
+    }
+
+    pub(super) fn copy_settings(&mut self, positions: Vec<(PositionKey, QueueOffset)>) -> Result<()> {
+        let (disk, own) = (self.place.disk, self.folder.own());
         self.ends.write(disk.as_ref(), &own)?;
         let mut checksums = self.broker.checksums.lock().clone();
         checksums.end_at(self.end.get());
@@ -48,11 +46,16 @@ impl Work<'_> {
     /// Copies what says how far somebody has come, and what a RocketMQ broker keeps here and we do not touch. Call it
     /// before the end is taken: what is done again does no harm, what is passed over is lost.
     pub(super) fn copy_progress(&mut self) -> Result<()> {
-        self.broker.minimums.save()?;
-        for name in PROGRESS {
-            let (disk, place) = (self.broker.disk.as_ref(), self.broker.folder.own().join(name));
-            if let Some(content) = disk.read(&place, PROGRESS_LEN_MAX)? {
-                self.place.disk.write_new(&self.folder.own().join(name), &content)?;
+        let (from, to) = (self.broker.folder.own(), self.folder.own());
+        if self.broker.minimums.any() {
+            self.broker.minimums.write_copy(self.place.disk.as_ref(), &to)?;
+        }
+        for entry in self.broker.disk.list(&from)?.unwrap_or_default() {
+            if !is_progress(&entry.name.to_string_lossy()) {
+                continue;
+            }
+            if let Some(content) = self.broker.disk.read(&from.join(&entry.name), PROGRESS_LEN_MAX)? {
+                self.place.disk.write_new(&to.join(&entry.name), &content)?;
             }
         }
         self.copy_carried()
@@ -113,4 +116,11 @@ impl Work<'_> {
         copy.persist(|crc| owner.announce(crc))?;
         owner.claim()
     }
+}
+
+/// Tells whether a file of ours is copied as it is: how far the delays have come, what groups have handled. A cell of
+/// the latter that is torn, because it is written at this moment, says nothing.
+fn is_progress(name: &str) -> bool {
+    let is_under_way = [".tmp", ".new", ".bak"].iter().any(|ending| name.ends_with(ending));
+    name == "delay" || (name.starts_with("handled-") && !is_under_way)
 }

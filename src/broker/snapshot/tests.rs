@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use super::super::tests::{assert_found, config, fill, open, options, put};
 use super::*;
+use crate::broker::PositionKey;
 use crate::config::FlushPolicy;
 use crate::storage::RealDisk;
 use crate::storage::faulty::{FaultyDisk, Operation};
-use crate::types::TopicName;
+use crate::sync::Mutex;
+use crate::types::{GroupName, QueueOffset, TopicName};
 
 /// A broker with files of every kind, on a disk that fails when told.
 fn broker(dir: &Path) -> (Arc<Broker>, Arc<FaultyDisk>, Vec<String>) {
@@ -131,4 +133,95 @@ fn a_failed_broker_is_not_copied() {
     disk.faults().fail_within(Operation::MapSync, "store/commitlog");
     let error = snapshot(&broker, &dir.path().join("copy")).unwrap_err();
     assert!(matches!(error, Error::FlushFailed { .. }), "{error}");
+}
+
+/// Where a group stands that consumes the one queue of the topic.
+fn billing() -> PositionKey {
+    let (topic, group) = (TopicName::new("orders").unwrap(), GroupName::new("billing").unwrap());
+    PositionKey { topic, group, queue_id: 1 }
+}
+
+fn consume_up_to(broker: &Broker, place: u64) {
+    let position = broker.positions().position(&billing(), QueueOffset::ZERO).unwrap();
+    broker.positions().commit(&position, QueueOffset::new(place)).unwrap();
+}
+
+/// When the positions are taken and the end is not.
+const BEFORE_THE_END: (Operation, &str) = (Operation::MapSync, "store/commitlog");
+/// When the end is taken, and nothing of the log is copied.
+const BEFORE_THE_LOG: (Operation, &str) = (Operation::Link, "copy");
+
+/// Copies a broker, and does something to it in another thread at some moment.
+fn copy_while(
+    (broker, disk): (&Arc<Broker>, &FaultyDisk),
+    dir: &Path,
+    (when, place): (Operation, &'static str),
+    work: impl FnOnce(&Broker) + Send + 'static,
+) -> Arc<Broker> {
+    let (worker, begin) = (Arc::clone(broker), Mutex::new(Some(work)));
+    let threads = Arc::new(Mutex::new(Vec::new()));
+    let started = Arc::clone(&threads);
+    disk.faults().meanwhile(move |operation, path| {
+        let is_now = operation == when && path.to_string_lossy().contains(place);
+        let Some(work) = begin.lock().take_if(|_| is_now) else { return };
+        let (done, end) = crossbeam_channel::bounded(1);
+        let worker = Arc::clone(&worker);
+        started.lock().push(std::thread::spawn(move || {
+            work(&worker);
+            let _ = done.send(());
+        }));
+        // It waits for the snapshot, or is soon done.
+        let _ = end.recv_timeout(std::time::Duration::from_millis(300));
+    });
+    snapshot(broker, dir).unwrap();
+    let threads = std::mem::take(&mut *threads.lock());
+    assert_eq!(threads.len(), 1);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    open(dir)
+}
+
+fn position_and_queue(copy: &Broker) -> (u64, u64, u64) {
+    let (min, end) = copy.queue_range(&billing().topic, 1).unwrap_or_default();
+    let position = copy.positions().get(&billing()).map(|position| position.get()).unwrap_or_default();
+    (position.get(), min.get(), end.get())
+}
+
+#[test]
+fn a_purge_meanwhile_does_not_let_a_position_of_before_pass_over_messages_of_the_copy() {
+    for topic_is_deleted in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (broker, disk, _) = broker(dir.path());
+        consume_up_to(&broker, 100);
+        let orders = billing().topic;
+        let copy = copy_while((&broker, &disk), &dir.path().join("copy"), BEFORE_THE_END, move |broker| {
+            if topic_is_deleted {
+                broker.delete_topic(&orders).unwrap();
+            } else {
+                broker.purge_topic(&orders).unwrap();
+            }
+            fill(broker, 5);
+        });
+        assert_eq!(position_and_queue(&copy), (100, 0, 300));
+        assert_eq!(position_and_queue(&broker), (0, 0, 5));
+    }
+}
+
+#[test]
+fn retention_meanwhile_leaves_the_copy_every_message_that_its_positions_have_still_to_come_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::new(Arc::new(RealDisk)));
+    let mut config = config(FlushPolicy::Async);
+    config.retention.bytes_max = Some(33_000);
+    let mut options = options(&dir.path().join("store"), config);
+    options.disk = disk.clone();
+    let broker = Broker::open(options).unwrap();
+    let expected = fill(&broker, 300);
+    consume_up_to(&broker, 100);
+    let copy = copy_while((&broker, &disk), &dir.path().join("copy"), BEFORE_THE_LOG, |broker| {
+        consume_up_to(broker, 300);
+        assert!(broker.retain().unwrap().surplus_files > 0);
+    });
+    assert_eq!(position_and_queue(&copy), (100, 0, 300));
+    assert_found(&copy, &expected);
+    assert!(position_and_queue(&broker).1 > 100, "the store itself has let them go");
 }
