@@ -199,6 +199,9 @@ pub enum Error {
     /// A message was tried to be sent to several brokers; none has acknowledged it.
     #[error(transparent)]
     SendFailed(Box<SendFailure>),
+    /// A receipt is not good: it was used, its time is over, or it was never given out. Nothing has changed.
+    #[error("invalid receipt {0}")]
+    InvalidReceipt(Reason),
     /// The time is up.
     #[error("timed out")]
     Timeout,

@@ -35,6 +35,7 @@ mod delay;
 mod error;
 mod filter;
 mod index;
+mod lease;
 mod message;
 mod producer;
 mod storage;
@@ -74,7 +75,7 @@ pub use consumer::DeliveryStream;
 pub use consumer::{
     ConsumeContext, ConsumeMessageContext, ConsumeMessageHook, ConsumeOrderlyStatus, ConsumeReturn,
     ConsumeStatus, Consumer, ConsumerBuilder, Delivery, HandlerOutcome, HandlerResult, IntoHandlerOutcome,
-    PullConsumer, PushConsumer, QueueChange, StartFrom,
+    Lease, PullConsumer, PushConsumer, QueueChange, Receipt, SimpleConsumer, StartFrom,
 };
 pub use dedup::SameBy;
 pub use delay::SentBack;

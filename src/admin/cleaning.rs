@@ -4,6 +4,7 @@ use super::Admin;
 use super::topics::queue_ids;
 use crate::broker::PositionKey;
 use crate::error::Result;
+use crate::lease::forget_group;
 use crate::types::{GroupName, TopicName};
 
 /// What was removed because nobody can use it.
@@ -66,6 +67,7 @@ impl Admin {
         let mut deleted = DeletedGroup::default();
         for broker in self.cluster.brokers() {
             broker.check_writable()?;
+            forget_group(broker, &group)?;
             deleted.positions = deleted
                 .positions
                 .saturating_add(broker.remove_positions(&|key: &PositionKey| key.group == group)?);

@@ -8,6 +8,7 @@ use super::Admin;
 use super::topics::queue_ids;
 use crate::broker::{Broker, PositionKey};
 use crate::error::{Error, Result};
+use crate::lease::forget;
 use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName, millis_of};
 
 /// A position that was moved.
@@ -154,6 +155,9 @@ fn keys(broker: &Broker, topic: &TopicName, group: &GroupName) -> Vec<PositionKe
 
 fn place(broker: &Broker, key: &PositionKey, to: QueueOffset) -> Result<MovedPosition> {
     let from = broker.positions().get(key).map(|position| position.get());
+    // Who replays wants what was acknowledged out of turn too. Crash: without the move, what is leased comes again early;
+    // the other way round some of it would be passed over.
+    forget(broker, &key.group, &key.topic, key.queue_id)?;
     broker.positions().reset(key, to)?;
     let queue = MessageQueue::new(key.topic.clone(), broker.name().clone(), key.queue_id);
     Ok(MovedPosition { queue, from, to })

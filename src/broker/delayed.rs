@@ -158,6 +158,11 @@ impl Broker {
         self.disk.map(&path, 0..len, Access::Random)
     }
 
+    /// Tells whether there is a file of ours of this name.
+    pub(crate) fn has_own(&self, name: &str) -> Result<bool> {
+        Ok(self.disk.metadata(&self.folder.own().join(name))?.is_some())
+    }
+
     /// Opens a small record of ours that survives the death of the process.
     pub(crate) fn open_slots(&self, name: &str, payload_len: usize) -> Result<TwoSlots> {
         let own = self.folder.own();

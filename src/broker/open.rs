@@ -14,6 +14,7 @@ use super::conf::{self, BrokerConf};
 use super::deleted::Deleted;
 use super::folder::Folder;
 use super::minimums::Minimums;
+use super::operate::drop_leases;
 use super::owner::Owner;
 use super::positions::{PositionKey, Positions, StoredPositions};
 use super::positions_json::PositionsJson;
@@ -450,6 +451,9 @@ fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<
     report.end = PhysicalOffset::new(verdict.end);
     let index = open_index(options, looked, &parts, &mut report)?;
     stored.clamp(&parts.queues, &mut report);
+    if report.foreign {
+        drop_leases(disk.as_ref(), &own)?;
+    }
     let positions = Positions::create(disk, own.clone(), stored.json, stored.positions)?;
     parts.deleted.end_at(PhysicalOffset::new(verdict.end))?;
     parts.checksums.end_at(verdict.end);

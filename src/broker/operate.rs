@@ -1,12 +1,25 @@
 //! What does an operator do to one shard: empty a topic, forget positions, remove queues that nobody has any more?
 
+use std::path::Path;
+
 use super::{Broker, PositionKey, SCHEDULE_TOPIC};
 use crate::error::Result;
 use crate::message::properties::name;
+use crate::storage::{Disk, EntryKind};
 use crate::types::{PhysicalOffset, TopicName, to_usize};
 
 /// Delayed copies of one message that are looked at: more than it can have attempts.
 const COPIES_MAX: usize = 1_000;
+
+/// Removes what groups have leased: another broker has delivered all of it again.
+pub(super) fn drop_leases(disk: &dyn Disk, own: &Path) -> Result<()> {
+    for entry in disk.list(own)?.unwrap_or_default() {
+        if entry.kind == EntryKind::File && entry.name.as_encoded_bytes().starts_with(b"leases-") {
+            disk.remove_file(&own.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
 
 impl Broker {
     /// Returns the numbers of the queues of a topic that exist, in order.

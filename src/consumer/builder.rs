@@ -8,8 +8,9 @@ use super::group::Group;
 use super::listener::{ConsumeContext, ConsumeMessageHook, Handler, IntoHandlerOutcome};
 use super::member::{Member, Model};
 use super::retry::Retries;
-use super::settings::{Mode, QueueChange, Settings, StartFrom, Subscription, Terms, in_range};
-use super::{Consumer, PullConsumer, PushConsumer};
+use super::settings::{Kind, Mode, QueueChange, Settings, StartFrom, Subscription, Terms, in_range};
+use super::simple::Shared as Leased;
+use super::{Consumer, PullConsumer, PushConsumer, SimpleConsumer};
 use crate::cluster::{AllocateMessageQueueStrategy, Circle, Cluster, RouteQueue};
 use crate::commitlog::MessageView;
 use crate::config::RetryPolicy;
@@ -198,6 +199,23 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Says how long [`SimpleConsumer::receive`](super::SimpleConsumer::receive) waits for the first message. Default:
+    /// 30 s; up to 24 h.
+    #[doc(alias = "setAwaitDuration")]
+    pub const fn await_duration(mut self, wait: Duration) -> Self {
+        self.settings.await_duration = wait;
+        self
+    }
+
+    /// Limits the messages that the group's simple consumers may have leased on one broker, those among them that are
+    /// acknowledged before one that lies before them in its queue. At the limit nothing more is received. Default: 10,000;
+    /// 1 to 16,384.
+    #[doc(alias = "popInflightMessageThreshold")]
+    pub const fn leases_max(mut self, count: usize) -> Self {
+        self.settings.leases_max = count;
+        self
+    }
+
     /// Lets a hook look on while messages are handled. Several are called in turn. For push consumers.
     #[doc(alias = "registerConsumeMessageHook")]
     pub fn hook(mut self, hook: impl ConsumeMessageHook + 'static) -> Self {
@@ -214,7 +232,7 @@ impl ConsumerBuilder {
     /// topic, for a setting out of its range, if the group's other members subscribe otherwise, or if one of them has
     /// the same name; `PermissionDenied` if a topic may not be read; `Closed`; `StoreFull` and `Io`.
     pub fn build(self) -> Result<Consumer> {
-        Ok(Consumer::new(self.join()?))
+        Ok(Consumer::new(self.join(Kind::Handed)?))
     }
 
     /// Makes a pull consumer: it has its share of the group's queues, says itself where it is in each, and commits when it
@@ -225,7 +243,40 @@ impl ConsumerBuilder {
     /// Those of [`build`](Self::build).
     #[doc(alias = "DefaultLitePullConsumer")]
     pub fn pull(self) -> Result<PullConsumer> {
-        Ok(PullConsumer::subscribed(self.join()?))
+        Ok(PullConsumer::subscribed(self.join(Kind::Pulled)?))
+    }
+
+    /// Makes a simple consumer, which leases messages: it shares all queues with the group's other simple consumers,
+    /// whatever their number. Of the settings, the subscriptions, `orderly`, `deduplicate`, the start, the retry policy,
+    /// [`await_duration`](Self::await_duration) and [`leases_max`](Self::leases_max) concern it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Self::build); `InvalidConfig` for a broadcasting one.
+    #[doc(alias = "SimpleConsumerBuilder")]
+    pub fn simple(self) -> Result<SimpleConsumer> {
+        if self.model == Model::Broadcasting {
+            let reason = "a simple consumer shares its messages: name a group for each member instead";
+            return Err(Error::config("broadcast", reason));
+        }
+        let settings = Settings { instance: None, queue_listener: None, ..self.settings.clone() };
+        let Meeting { group, model, terms, start } = self.meet(Kind::Leased)?;
+        // Held until the first one has joined: the others share what it opens.
+        let mut leased = group.leased.lock();
+        let shared = match leased.upgrade() {
+            Some(shared) => {
+                group.check_terms(&terms)?;
+                shared
+            }
+            None => {
+                let member = Member::join(Arc::clone(&group), model, &terms, settings.clone(), start)?;
+                let opened = Arc::new(Leased::open(member)?);
+                *leased = Arc::downgrade(&opened);
+                opened
+            }
+        };
+        drop(leased);
+        Ok(SimpleConsumer::new(shared, &settings))
     }
 
     /// Makes a push consumer that calls `handler` with one message at a time, in up to `threads` threads (1 to 1,000).
@@ -287,11 +338,18 @@ impl ConsumerBuilder {
         in_range("batch", batch, 1, 1_024)?;
         let handler: Handler =
             Box::new(move |messages, context| handler(messages, context).into_handler_outcome());
-        PushConsumer::start(self.join()?, threads, batch, handler)
+        PushConsumer::start(self.join(Kind::Handed)?, threads, batch, handler)
     }
 
     /// Checks everything and joins the group.
-    fn join(self) -> Result<Member> {
+    fn join(self, kind: Kind) -> Result<Member> {
+        let settings = self.settings.clone();
+        let Meeting { group, model, terms, start } = self.meet(kind)?;
+        Member::join(group, model, &terms, settings, start)
+    }
+
+    /// Checks everything and finds the group.
+    fn meet(self, kind: Kind) -> Result<Meeting> {
         self.cluster.check_open()?;
         let name = GroupName::new(&self.group)?;
         self.settings.check()?;
@@ -305,7 +363,7 @@ impl ConsumerBuilder {
         if let Some((_, window)) = self.same {
             check_window(window)?;
         }
-        let terms = Terms { subscriptions, mode: self.mode, same: self.same };
+        let terms = Terms { subscriptions, kind, mode: self.mode, same: self.same };
         self.cluster.brokers().iter().try_for_each(|broker| broker.check_writable())?;
         let (circle, keeper, start) = match (self.model, &self.settings.instance) {
             (Model::Broadcasting, Some(instance)) => {
@@ -317,8 +375,17 @@ impl ConsumerBuilder {
         let cluster = Arc::clone(&self.cluster);
         let made = || Group::new(cluster, name.clone(), keeper);
         let group = self.cluster.groups().meet(&name, &circle, made)?;
-        Member::join(group, self.model, &terms, self.settings, self.start.unwrap_or(start))
+        let start = self.start.unwrap_or(start);
+        Ok(Meeting { group, model: self.model, terms, start })
     }
+}
+
+/// A group, and how somebody wants to join it.
+struct Meeting {
+    group: Arc<Group>,
+    model: Model,
+    terms: Terms,
+    start: StartFrom,
 }
 
 /// Checks the subscriptions and sorts them by topic.

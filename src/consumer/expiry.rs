@@ -14,7 +14,7 @@ use crate::commitlog::MessageView;
 use crate::delay::NextAttempt;
 
 /// Why such a message is among the dead letters.
-const REASON: &str = "expired";
+pub(super) const REASON: &str = "expired";
 
 impl Member {
     /// Returns a message that may be handed out, and puts away one that has expired.

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::lane::Lane;
 use super::seen::Seen;
-use super::settings::{Mode, QueueChange, QueueListener, Settings, StartFrom, Terms};
+use super::settings::{Kind, Mode, QueueChange, QueueListener, Settings, StartFrom, Terms};
+use super::simple::Shared as Leased;
 use crate::broker::PositionKey;
 use crate::cluster::{Aim, Candidate, Claims, Cluster, MemberId, RouteQueue, targets};
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub(super) struct Group {
     /// Wakes all members.
     pub(super) changes: Arrivals,
     announcements: Mutex<Announcements>,
+    /// What its simple consumers share, where it has any.
+    pub(super) leased: Mutex<Weak<Leased>>,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +100,7 @@ impl Group {
             deadline: AtomicU64::new(NEVER),
             changes: Arrivals::default(),
             announcements: Mutex::default(),
+            leased: Mutex::default(),
         }
     }
 
@@ -135,6 +139,14 @@ impl Group {
             Err(_) => self.leave(id),
         }
         synced
+    }
+
+    /// Checks that somebody fits the members that there are (contract V7).
+    pub(super) fn check_terms(&self, terms: &Terms) -> Result<()> {
+        match &self.state.lock().terms {
+            Some(agreed) if agreed != terms => Err(differing(&self.name, agreed, terms)),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that a member fits the others (contract V7). The first one says what the group consumes.
@@ -390,6 +402,18 @@ fn by_topic<'a>(queues: impl Iterator<Item = &'a MessageQueue>) -> Vec<Vec<Messa
 
 /// Says in which way a member does not fit its group (contract V7), and how to mend it.
 fn differing(group: &GroupName, agreed: &Terms, asked: &Terms) -> Error {
+    if agreed.kind != asked.kind {
+        let name = |kind| match kind {
+            Kind::Handed => "have messages handed to them",
+            Kind::Pulled => "pull",
+            Kind::Leased => "lease messages",
+        };
+        let (is, wants) = (name(agreed.kind), name(asked.kind));
+        let reason = format!(
+            "consumers of group {group:?} {is}, and another one asked to {wants}: make it as those are, or name another group"
+        );
+        return Error::config("group", reason);
+    }
     if agreed.mode != asked.mode {
         let name = |mode| match mode {
             Mode::Concurrent => "concurrently",

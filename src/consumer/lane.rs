@@ -4,13 +4,13 @@
 //! with which epoch messages may be handed out; a result counts if it carries that epoch and the message is still out
 //! with that attempt.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lane_work::{Entry, Work};
 use super::seen::Seen;
 use super::settings::{FlowLimits, Mode};
-use super::window::{Place, Window};
+use super::window::Place;
 use crate::broker::{Broker, Position, PullRequest, PullStatus, TopicOfBroker};
 use crate::cluster::{Gate, RouteQueue};
 use crate::commitlog::MessageView;
@@ -31,7 +31,7 @@ pub(super) struct Ticket {
     pub(super) attempt: u32,
     pub(super) epoch: u64,
     /// Bytes of the message, for flow control.
-    size: u32,
+    pub(super) size: u32,
 }
 
 /// A message that is handed out.
@@ -39,16 +39,6 @@ pub(super) struct Ticket {
 pub(super) struct Taken {
     pub(super) message: MessageView,
     pub(super) ticket: Ticket,
-}
-
-/// A message that waits to be handed out, now or at its time.
-#[derive(Debug)]
-struct Entry {
-    offset: QueueOffset,
-    attempt: u32,
-    size: u32,
-    /// `None` where it has to be read again.
-    message: Option<MessageView>,
 }
 
 /// How a member takes from a lane.
@@ -93,42 +83,9 @@ pub(super) struct Lane {
     work: Mutex<Work>,
 }
 
-#[derive(Debug)]
-struct Work {
-    gate: Gate,
-    position: Arc<Position>,
-    window: Window,
-    /// Sorted by place.
-    ready: VecDeque<Entry>,
-    waiting: Vec<(Duration, Entry)>,
-    /// Messages that are out or returning.
-    out: usize,
-    /// Messages that are not done, and their bytes.
-    cached: usize,
-    cached_bytes: u64,
-    /// Nothing is handed out before this time (orderly, after a failure).
-    suspended_until: Option<Duration>,
-    /// The last fetch ended before the queue did, without a wanted message.
-    has_more: bool,
-    /// A fetch was refused because too much is under way.
-    is_blocked: bool,
-}
-
 impl Lane {
     pub(super) fn new(entry: &RouteQueue, filter: &Arc<Filter>, position: Arc<Position>, seen: Seen) -> Self {
-        let work = Work {
-            gate: Gate::Shut,
-            window: Window::new(position.get()),
-            position,
-            ready: VecDeque::new(),
-            waiting: Vec::new(),
-            out: 0,
-            cached: 0,
-            cached_bytes: 0,
-            suspended_until: None,
-            has_more: false,
-            is_blocked: false,
-        };
+        let work = Work::new(position);
         Self {
             queue: entry.queue().clone(),
             topic: Arc::clone(&entry.topic),
@@ -143,6 +100,16 @@ impl Lane {
     /// Tells whether the queue's position is still the one that this commits to.
     pub(super) fn is_current(&self) -> bool {
         self.work.lock().position.is_current()
+    }
+
+    /// Returns the position that this commits to.
+    pub(super) fn position(&self) -> Arc<Position> {
+        Arc::clone(&self.work.lock().position)
+    }
+
+    /// Returns what the group has handled, where it hands out nothing twice.
+    pub(super) const fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Changes the gate. `decide` is told whether messages are in hand. Where the queue changes hands, what was in hand
@@ -354,7 +321,7 @@ impl Lane {
     }
 
     /// Returns a message as a handler is to see it: a retried one with the topic to which it was sent.
-    fn shown(&self, message: MessageView) -> MessageView {
+    pub(super) fn shown(&self, message: MessageView) -> MessageView {
         if self.is_retry { message.showing_original_topic() } else { message }
     }
 
@@ -472,124 +439,5 @@ impl Lane {
             Some(next) => self.broker.positions().commit(&work.position, next),
             None => Ok(()),
         }
-    }
-}
-
-impl Work {
-    /// Tells whether messages may be handed out to the owner of this epoch now.
-    fn may_hand_out(&mut self, rules: &TakeRules<'_>) -> bool {
-        if self.gate != Gate::Open(rules.epoch) {
-            return false;
-        }
-        if rules.mode == Mode::Concurrent {
-            return true;
-        }
-        if self.suspended_until.is_some_and(|until| until > rules.now) {
-            return false;
-        }
-        self.suspended_until = None;
-        self.out == 0
-    }
-
-    /// Tells whether the next message can be had without a fetch.
-    fn has_something(&self, now: Duration) -> bool {
-        !self.ready.is_empty() || self.waiting.iter().any(|(due, _)| *due <= now)
-    }
-
-    /// Tells whether so much is under way that nothing more is fetched (RocketMQ's flow control, which looks before the
-    /// pull and lets one more batch come).
-    fn is_full(&self, rules: &TakeRules<'_>) -> bool {
-        let FlowLimits { messages, bytes, span, .. } = *rules.limits;
-        self.cached > messages
-            || self.cached_bytes > bytes
-            || (rules.mode == Mode::Concurrent && self.window.span() > span)
-    }
-
-    /// Takes in a message that was fetched.
-    fn admit(&mut self, message: MessageView) {
-        let (offset, size) = (message.queue_offset(), message.stored_size());
-        self.window.set(offset, Place::Ready);
-        self.cached = self.cached.saturating_add(1);
-        self.cached_bytes = self.cached_bytes.saturating_add(u64::from(size));
-        // A retried message counts its attempts over all its copies.
-        let attempt = message.reconsume_times().saturating_add(1);
-        self.ready.push_back(Entry { offset, attempt, size, message: Some(message) });
-    }
-
-    fn hand_out(
-        &mut self,
-        entry: &Entry,
-        message: MessageView,
-        epoch: u64,
-        begun: Option<Duration>,
-    ) -> Taken {
-        let Entry { offset, attempt, size, .. } = *entry;
-        self.window.set(offset, Place::Out { attempt, begun, size });
-        self.out = self.out.saturating_add(1);
-        Taken { message, ticket: Ticket { offset, attempt, epoch, size } }
-    }
-
-    /// Tells whether results of this epoch count.
-    fn is_of(&self, epoch: u64) -> bool {
-        self.gate == Gate::Open(epoch) || self.gate == Gate::Closing(epoch)
-    }
-
-    /// Tells whether a result counts: not if the queue has changed hands or the message has been given to somebody else
-    /// meanwhile.
-    fn counts(&self, ticket: &Ticket) -> bool {
-        let is_out = |place| matches!(place, Place::Out { attempt, .. } if attempt == ticket.attempt);
-        self.is_of(ticket.epoch) && self.window.get(ticket.offset).is_some_and(is_out)
-    }
-
-    fn done(&mut self, offset: QueueOffset, size: u32) {
-        self.window.set(offset, Place::Done);
-        self.cached = self.cached.saturating_sub(1);
-        self.cached_bytes = self.cached_bytes.saturating_sub(u64::from(size));
-        if self.cached == 0 {
-            self.cached_bytes = 0;
-        }
-    }
-
-    fn make_ready(&mut self, entry: Entry) {
-        self.window.set(entry.offset, Place::Ready);
-        let place = self.ready.partition_point(|other| other.offset < entry.offset);
-        self.ready.insert(place, entry);
-    }
-
-    /// Returns what is handled and not committed, to be put back as it is.
-    fn held(&self) -> Vec<Entry> {
-        let held = self.window.iter().filter_map(|(offset, place)| match place {
-            Place::Held { attempt, size } => Some(Entry { offset, attempt, size, message: None }),
-            _ => None,
-        });
-        held.collect()
-    }
-
-    fn put_back_held(&mut self) {
-        self.held().into_iter().rev().for_each(|entry| self.make_ready(entry));
-    }
-
-    /// Takes back what is in hand: whoever has it is too late. A handler that had begun has had its attempt.
-    fn take_back(&mut self) {
-        self.put_back_held();
-        let out = self.window.iter().filter_map(|(offset, place)| match place {
-            Place::Out { attempt, begun, size } => {
-                let attempt = if begun.is_some() { attempt.saturating_add(1) } else { attempt };
-                Some(Entry { offset, attempt, size, message: None })
-            }
-            _ => None,
-        });
-        for entry in out.collect::<Vec<_>>().into_iter().rev() {
-            self.out = self.out.saturating_sub(1);
-            self.make_ready(entry);
-        }
-        self.suspended_until = None;
-    }
-
-    /// Says who has to be told now.
-    fn signals(&mut self) -> Signals {
-        let let_go = self.out == 0 && matches!(self.gate, Gate::Closing(_));
-        // Told each time while a fetch is refused: the next one decides whether there is room.
-        Signals { let_go, wake: std::mem::take(&mut self.is_blocked) }
     }
 }

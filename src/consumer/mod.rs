@@ -7,10 +7,13 @@
 
 mod builder;
 mod delivery;
+mod desk;
 mod dispatch;
 mod expiry;
 mod group;
 mod lane;
+mod lane_work;
+mod lease;
 mod listener;
 mod member;
 mod pull;
@@ -18,6 +21,7 @@ mod push;
 mod retry;
 mod seen;
 mod settings;
+mod simple;
 #[cfg(feature = "async")]
 mod stream;
 mod window;
@@ -29,6 +33,7 @@ use std::time::{Duration, Instant};
 
 pub use builder::ConsumerBuilder;
 pub use delivery::Delivery;
+pub use lease::{Lease, Receipt};
 use listener::Verdict;
 pub use listener::{
     ConsumeContext, ConsumeMessageContext, ConsumeMessageHook, ConsumeOrderlyStatus, ConsumeReturn,
@@ -38,6 +43,7 @@ use member::Member;
 pub use pull::PullConsumer;
 pub use push::PushConsumer;
 pub use settings::{QueueChange, StartFrom};
+pub use simple::SimpleConsumer;
 #[cfg(feature = "async")]
 pub use stream::DeliveryStream;
 

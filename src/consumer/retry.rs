@@ -47,6 +47,15 @@ impl Retries {
         self.policy.check()
     }
 
+    pub(super) const fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    /// Tells whether this attempt is the last one, where nothing is tried without end.
+    pub(super) const fn is_last(&self, attempt: u32) -> bool {
+        attempt > self.policy.retries()
+    }
+
     /// Tells whether a message that fails at this attempt is given up rather than tried again in place.
     pub(super) const fn is_last_in_place(&self, attempt: u32) -> bool {
         self.is_chosen && attempt > self.policy.retries()

@@ -47,6 +47,17 @@ pub(super) enum Mode {
     Orderly,
 }
 
+/// How messages reach the application. All members of a group do the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// They are handed out, and acknowledged one by one.
+    Handed,
+    /// The application reads, and says how far it has come.
+    Pulled,
+    /// They are leased for a time.
+    Leased,
+}
+
 /// How much of one queue may be under way.
 #[derive(Debug, Clone)]
 pub(super) struct FlowLimits {
@@ -68,6 +79,7 @@ pub(super) struct Subscription {
 pub(super) struct Terms {
     /// Sorted by topic.
     pub(super) subscriptions: Vec<Subscription>,
+    pub(super) kind: Kind,
     pub(super) mode: Mode,
     /// By what, and for how long, a message that was handled is not handed out again.
     pub(super) same: Option<(SameBy, Duration)>,
@@ -97,6 +109,10 @@ pub(super) struct Settings {
     pub(super) consume_timeout: Duration,
     pub(super) suspend: Duration,
     pub(super) retries: Retries,
+    /// How long a simple consumer waits for the first message.
+    pub(super) await_duration: Duration,
+    /// Messages that a group may have leased on one broker.
+    pub(super) leases_max: usize,
     pub(super) instance: Option<String>,
     pub(super) queue_listener: Option<QueueListener>,
     pub(super) hooks: Vec<Arc<dyn ConsumeMessageHook>>,
@@ -111,6 +127,8 @@ impl Default for Settings {
             consume_timeout: Duration::from_secs(15 * 60),
             suspend: Duration::from_secs(1),
             retries: Retries::default(),
+            await_duration: Duration::from_secs(30),
+            leases_max: 10_000,
             instance: None,
             queue_listener: None,
             hooks: Vec::new(),
@@ -127,6 +145,10 @@ impl Settings {
         in_range("pull_batch_size", pull_batch, 1, 1_024)?;
         if !((1 << 20)..=(1 << 30)).contains(&bytes) {
             return Err(Error::config("pull_threshold_bytes", "must be between 1 MiB and 1 GiB"));
+        }
+        in_range("leases_max", self.leases_max, 1, crate::lease::CELLS)?;
+        if self.await_duration > WAIT_MAX {
+            return Err(Error::config("await_duration", "must be at most 24 h"));
         }
         wait_in_range("handover_timeout", self.handover_timeout)?;
         wait_in_range("consume_timeout", self.consume_timeout)?;

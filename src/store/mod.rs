@@ -31,6 +31,7 @@ use crate::cluster::Cluster;
 use crate::config::{Background, TopicConfig};
 use crate::consumer::{ConsumerBuilder, PullConsumer};
 use crate::error::{Error, Result};
+use crate::lease::forget;
 use crate::producer::{Producer, ProducerBuilder};
 use crate::storage::Disk;
 use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName};
@@ -292,6 +293,10 @@ impl Store {
             return Err(Error::argument("offset", reason));
         }
         let position = broker.positions().position(&key, offset)?;
+        if offset < position.get() && !self.cluster().has_consumer(&key.group) {
+            // What was acknowledged out of turn is to come again too.
+            forget(broker, &key.group, &key.topic, key.queue_id)?;
+        }
         broker.positions().commit(&position, offset)
     }
 

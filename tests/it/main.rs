@@ -31,6 +31,7 @@ mod push;
 mod redelivery;
 mod retry;
 mod sending;
+mod simple;
 mod snapshot;
 #[cfg(feature = "async")]
 mod stream;
