@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::topics::SCHEDULE_TOPIC;
 use super::{Broker, PutMessage, Stored, TopicOfBroker, WaitForFlush};
 use crate::commitlog::MessageView;
 use crate::config::{DELAY_LEVELS_MAX, DelayLevels, TopicConfig};
@@ -18,7 +17,7 @@ use crate::message::Properties;
 use crate::message::properties::{append, append_without, name};
 use crate::storage::{Access, Durable, MappedFile, NewFile, TwoSlots, load_config, save_config};
 use crate::sync::Arrivals;
-use crate::types::{PhysicalOffset, QueueOffset, TopicName};
+use crate::types::{PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TopicName};
 
 /// The file in which RocketMQ keeps how far each level has been delivered.
 const PROGRESS: &str = "delayOffset.json";

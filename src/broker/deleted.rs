@@ -40,8 +40,15 @@ impl Deleted {
     /// Notes that a topic is deleted. Durable on return.
     pub(crate) fn add(&self, topic: &TopicName, log_end: PhysicalOffset) -> Result<()> {
         let mut ends = self.ends.lock();
-        ends.insert(topic.to_string(), log_end.get());
-        self.save(&ends)
+        let mut longer = ends.clone();
+        longer.insert(topic.to_string(), log_end.get());
+        if let Err(error) = self.save(&longer) {
+            // It may have got its name all the same. The first error is the one to tell.
+            let _ = self.save(&ends);
+            return Err(error);
+        }
+        *ends = longer;
+        Ok(())
     }
 
     /// Brings the ends back to where the log ends after recovery: what will lie beyond is new. Durable on return.

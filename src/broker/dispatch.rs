@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use super::key_run::KeyRun;
-use super::topics::SCHEDULE_TOPIC;
 use super::{Broker, TopicOfBroker};
 use crate::commitlog::{Cursor, Found};
 use crate::config::{DelayLevels, FlushPolicy};
@@ -19,7 +18,7 @@ use crate::message::record::Record;
 use crate::message::sys_flag::TransactionKind;
 use crate::message::tags::tags_code;
 use crate::sync::Ordering;
-use crate::types::{PhysicalOffset, QueueOffset, TopicName};
+use crate::types::{PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TopicName};
 
 /// Keys found in the log that are put together.
 const LOG_RUN: usize = 64;

@@ -17,12 +17,15 @@ use crate::storage::{Disk, load_config, save_config};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::types::{QueueOffset, TopicName};
 
+/// Where queues begin.
+pub(crate) type Places = BTreeMap<(TopicName, u32), QueueOffset>;
+
 /// The places of one broker.
 #[derive(Debug)]
 pub(crate) struct Minimums {
     disk: Arc<dyn Disk>,
     own: PathBuf,
-    places: Mutex<BTreeMap<(TopicName, u32), QueueOffset>>,
+    places: Mutex<Places>,
     /// Held while the file is written. The places are not: senders who make room wait for no disk.
     saving: Mutex<()>,
     dirty: AtomicBool,
@@ -34,7 +37,7 @@ impl Minimums {
     pub(crate) fn load(disk: &Arc<dyn Disk>, own: &Path) -> Self {
         let value = load_config(disk.as_ref(), &own.join("minimums")).ok().and_then(|loaded| loaded.value);
         let rows = value.as_ref().and_then(|value| value.get("queues")).and_then(Value::as_array);
-        let places: BTreeMap<_, _> = rows.into_iter().flatten().filter_map(decode).collect();
+        let places: Places = rows.into_iter().flatten().filter_map(decode).collect();
         let any = AtomicBool::new(!places.is_empty());
         Self {
             disk: Arc::clone(disk),
@@ -87,12 +90,24 @@ impl Minimums {
         gone
     }
 
-    /// Forgets the places of a topic that is deleted.
-    pub(crate) fn remove_topic(&self, topic: &TopicName) {
+    /// Forgets the places of a topic, and returns them.
+    pub(crate) fn take_topic(&self, topic: &TopicName) -> Places {
         let mut places = self.places.lock();
-        let before = places.len();
-        places.retain(|(name, _), _| name != topic);
-        if places.len() != before {
+        let taken: Places = places.extract_if(.., |(name, _), _| name == topic).collect();
+        if !taken.is_empty() {
+            self.dirty.store(true, Ordering::Release);
+        }
+        taken
+    }
+
+    /// Notes places again that were forgotten for nothing.
+    pub(crate) fn put_back(&self, taken: Places) {
+        if !taken.is_empty() {
+            let mut places = self.places.lock();
+            for (queue, place) in taken {
+                let noted = places.entry(queue).or_insert(place);
+                *noted = place.max(*noted);
+            }
             self.dirty.store(true, Ordering::Release);
         }
     }

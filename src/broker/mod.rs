@@ -70,7 +70,7 @@ pub use snapshot::BrokerSnapshot;
 pub(crate) use snapshot::{SnapshotPlace, UNFINISHED, check_finished};
 use told::FlushCalls;
 use topics::TopicTable;
-pub(crate) use topics::{QueueSlot, SCHEDULE_TOPIC, TopicOfBroker};
+pub(crate) use topics::{QueueSlot, TopicOfBroker};
 pub use verify::VerifiedBroker;
 
 use crate::clock::Clock;
@@ -366,29 +366,6 @@ impl Broker {
         }
         self.check_writable()?;
         Ok(self.topics.set(name, config))
-    }
-
-    /// Deletes a topic, its queues and its positions. It stays deleted whatever happens once this has returned (D20).
-    pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool> {
-        let _nothing_else_goes = self.removing.lock();
-        let _one_after_the_other = self.writing.lock();
-        self.check_writable()?;
-        // The put lock keeps out senders that hold the topic still, the other one who writes units from the log.
-        let state = self.put_state.lock();
-        let units = self.dispatch_cursor.lock();
-        let existed = self.topics.remove(name);
-        self.deleted.add(name, PhysicalOffset::new(state.appender.end()))?;
-        self.queues.remove_topic(name)?;
-        // Before anybody puts a new first message: at the next opening the old place would hide it.
-        self.minimums.remove_topic(name);
-        let forgotten = self.minimums.save();
-        drop((units, state));
-        forgotten?;
-        self.retention.note_dead();
-        self.topics.save()?;
-        self.positions.remove_topic(name)?;
-        self.persist_positions()?;
-        Ok(existed)
     }
 
     /// Says how well the broker is.

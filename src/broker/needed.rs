@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Broker;
 use super::deletions::Unread;
-use super::{Broker, SCHEDULE_TOPIC};
 use crate::consumequeue::ConsumeQueue;
 use crate::error::Result;
-use crate::types::{GroupName, PhysicalOffset, QueueOffset, TopicName};
+use crate::types::{GroupName, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TopicName};
 
 /// The name under which the delivery of delayed messages stands among the groups.
 const DELAY_GROUP: &str = "CID_RMQ_SYS_SCHEDULE";

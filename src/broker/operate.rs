@@ -2,11 +2,19 @@
 
 use std::path::Path;
 
-use super::{Broker, PositionKey, SCHEDULE_TOPIC};
+use super::{Broker, PositionKey, TopicOfBroker};
 use crate::error::Result;
 use crate::message::properties::name;
 use crate::storage::{Disk, EntryKind};
-use crate::types::{PhysicalOffset, TopicName, to_usize};
+use crate::types::{PhysicalOffset, SCHEDULE_TOPIC, TopicName, to_usize};
+
+/// What becomes of a topic whose messages are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Deleted,
+    /// It stays, with empty queues that begin at 0.
+    Emptied,
+}
 
 /// Delayed copies of one message that are looked at: more than it can have attempts.
 const COPIES_MAX: usize = 1_000;
@@ -42,32 +50,58 @@ impl Broker {
         self.disk.free_bytes(&self.folder.log)
     }
 
+    /// Deletes a topic, its queues and its positions. It stays deleted whatever happens once this has returned (D20).
+    /// `false` if there is no such topic.
+    pub(crate) fn delete_topic(&self, name: &TopicName) -> Result<bool> {
+        self.remove_messages(name, Fate::Deleted)
+    }
+
     /// Removes the messages of a topic and the positions in it; the topic stays. They stay gone whatever happens once this
     /// has returned (D20). `false` if there is no such topic.
     pub(crate) fn purge_topic(&self, name: &TopicName) -> Result<bool> {
+        self.remove_messages(name, Fate::Emptied)
+    }
+
+    /// After an error the messages are there still, or gone; call again. Until then the topic may take none.
+    fn remove_messages(&self, name: &TopicName, fate: Fate) -> Result<bool> {
         let _nothing_else_goes = self.removing.lock();
         let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
-        // As for a deletion: senders hold the topic still, and somebody may write units from the log.
-        let state = self.put_state.lock();
-        let units = self.dispatch_cursor.lock();
-        if self.topics.get(name.as_str()).is_none() {
-            return Ok(false);
-        }
-        // Crash: from here on the next opening drops the queues.
-        self.deleted.add(name, PhysicalOffset::new(state.appender.end()))?;
-        self.topics.renew(name);
-        self.queues.remove_topic(name)?;
-        // Before anybody puts a new first message: at the next opening the old place would hide it.
-        self.minimums.remove_topic(name);
+        let Some(topic) = self.topics.get(name.as_str()) else { return Ok(false) };
+        // 1. Where its queues began: at the next opening an old place would hide what is put into them anew. Before the
+        //    put lock, so that no sender waits for this. Crash: messages come back that had been given up.
+        let places = self.minimums.take_topic(name);
         let forgotten = self.minimums.save();
-        drop((units, state));
-        forgotten?;
+        if let Err(error) = forgotten.and_then(|()| self.remove_from_queues(&topic)) {
+            self.minimums.put_back(places);
+            return Err(error);
+        }
         self.retention.note_dead();
-        self.topics.save()?;
+        // 4. Before anybody puts a message at the beginning of a queue that a group would pass over. Crash: the next opening
+        //    brings the positions down to the empty queues.
         self.positions.remove_topic(name)?;
         self.persist_positions()?;
+        // 5. Only now senders find it again, or may make another one.
+        match fate {
+            Fate::Deleted => self.topics.remove(name),
+            Fate::Emptied => self.topics.renew(name),
+        }
+        self.topics.save()?;
         Ok(true)
+    }
+
+    fn remove_from_queues(&self, topic: &TopicOfBroker) -> Result<()> {
+        // The put lock keeps out senders that hold the topic still, the other one who writes units from the log.
+        let state = self.put_state.lock();
+        let _units = self.dispatch_cursor.lock();
+        // 2. Crash: from here on the next opening drops the queues.
+        self.deleted.add(topic.name(), PhysicalOffset::new(state.appender.end()))?;
+        topic.close_to_senders();
+        // 3. Where this fails, nobody puts anything into what is left.
+        self.queues.remove_topic(topic.name())?;
+        // A limit may have made room meanwhile.
+        self.minimums.take_topic(topic.name());
+        Ok(())
     }
 
     /// Forgets positions. Durable on return. Returns how many.

@@ -288,8 +288,12 @@ impl Positions {
         self.dirty.store(true, Ordering::Release);
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.tell();
-        *file = write_file(self.disk.as_ref(), &self.own, &table)?;
-        self.disk.sync_dir(&self.own)?;
+        let written = write_file(self.disk.as_ref(), &self.own, &table).and_then(|new| {
+            *file = new;
+            self.disk.sync_dir(&self.own)
+        });
+        // What was to go is in the old file still: the next sync writes it anew.
+        written.inspect_err(|_| self.suspect.store(true, Ordering::Release))?;
         Ok(before.saturating_sub(table.len()))
     }
 

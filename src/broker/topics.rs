@@ -12,10 +12,8 @@ use crate::error::{Error, Result};
 use crate::index::KeyHasher;
 use crate::storage::{Disk, Source, load_config, save_config};
 use crate::sync::{Arrivals, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, RwLock, fence};
-use crate::types::TopicName;
+use crate::types::{SCHEDULE_TOPIC, TopicName};
 
-/// The topic in which delayed messages wait, level `n` in queue `n - 1`.
-pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// Where RocketMQ keeps the table inside the file.
 const TABLE: &str = "topicConfigTable";
 /// The attribute that says which messages a topic takes.
@@ -64,6 +62,11 @@ impl TopicOfBroker {
     /// Tells whether the topic has been deleted since it was looked up.
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Refuses whoever holds the topic and wants to store something in it.
+    pub(super) fn close_to_senders(&self) {
+        self.deleted.store(true, Ordering::Release);
     }
 
     /// Returns what the unit of a message says that is stored now: the code that was given, except for delayed
@@ -219,19 +222,17 @@ impl TopicTable {
     pub(crate) fn renew(&self, name: &TopicName) {
         if let Some(topic) = self.topics.write().get_mut(name) {
             let empty = Arc::new(TopicOfBroker::new(name.clone(), topic.config()));
-            std::mem::replace(topic, empty).deleted.store(true, Ordering::Release);
+            std::mem::replace(topic, empty).close_to_senders();
         }
         self.dirty.store(true, Ordering::Release);
     }
 
     /// Forgets a topic in memory.
-    pub(crate) fn remove(&self, name: &TopicName) -> bool {
+    pub(crate) fn remove(&self, name: &TopicName) {
         self.dirty.store(true, Ordering::Release);
-        let removed = self.topics.write().remove(name);
-        if let Some(topic) = &removed {
-            topic.deleted.store(true, Ordering::Release);
+        if let Some(topic) = self.topics.write().remove(name) {
+            topic.close_to_senders();
         }
-        removed.is_some()
     }
 
     /// Writes the file if it lags behind. Durable on return.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::Cluster;
-use crate::broker::{Broker, SCHEDULE_TOPIC, Stored};
+use crate::broker::{Broker, Stored};
 use crate::commitlog::MessageView;
 use crate::config::{Background, TopicConfig};
 use crate::delay::{Delays, Failed, SentBack, Worker, send_again, send_back};
 use crate::error::Result;
 use crate::sync::Mutex;
-use crate::types::{GroupName, TopicName};
+use crate::types::{GroupName, SCHEDULE_TOPIC, TopicName};
 
 /// The deliverers of all brokers, in their order.
 #[derive(Debug, Default)]

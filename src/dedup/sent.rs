@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use crate::broker::{Broker, SCHEDULE_TOPIC};
+use crate::broker::Broker;
 use crate::commitlog::MessageView;
 use crate::error::Result;
 use crate::message::properties::{name, split_keys};
-use crate::types::TopicName;
+use crate::types::{SCHEDULE_TOPIC, TopicName};
 
 /// Messages that are compared, at most: those that share their first key.
 const COMPARED_MAX: usize = 1_024;

@@ -22,7 +22,7 @@ pub use retry::SentBack;
 pub(crate) use retry::{Failed, NextAttempt, send_again, send_back};
 pub(crate) use worker::Worker;
 
-use crate::broker::{Broker, PutMessage, SCHEDULE_TOPIC, WaitForFlush};
+use crate::broker::{Broker, PutMessage, WaitForFlush};
 use crate::clock::Clock;
 use crate::commitlog::MessageView;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ use crate::message::Properties;
 use crate::message::properties::{IndexTexts, append_without, name};
 use crate::message::tags::tags_code;
 use crate::sync::Mutex;
-use crate::types::{PhysicalOffset, QueueOffset, TopicName, to_usize};
+use crate::types::{PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TopicName, to_usize};
 
 /// How far two clocks may be apart and still count as one, in milliseconds.
 const SKEW_MILLIS: i64 = 1_000;

@@ -88,12 +88,18 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn remove_file(&self, path: &Path) -> Result<()>;
     /// Removes a folder with everything in it.
     fn remove_dir_all(&self, dir: &Path) -> Result<()>;
-    /// Makes a file's content and length durable.
-    fn sync_file(&self, path: &Path) -> Result<()>;
-    /// Makes the names in a folder durable.
-    fn sync_dir(&self, dir: &Path) -> Result<()>;
-    /// Makes everything on the file system of a folder durable.
-    fn sync_filesystem(&self, dir: &Path) -> Result<()>;
+    /// Makes a file's content and length durable. Nothing to do where the files are memory.
+    fn sync_file(&self, _path: &Path) -> Result<()> {
+        Ok(())
+    }
+    /// Makes the names in a folder durable. Nothing to do where the files are memory.
+    fn sync_dir(&self, _dir: &Path) -> Result<()> {
+        Ok(())
+    }
+    /// Makes everything on the file system of a folder durable. Nothing to do where the files are memory.
+    fn sync_filesystem(&self, _dir: &Path) -> Result<()> {
+        Ok(())
+    }
     /// Maps a window of a file; its start is page-aligned.
     fn map(&self, path: &Path, window: Range<u64>, access: Access) -> Result<Arc<MappedFile>>;
     /// Puts real blocks behind a range. After a failure the file has the blocks that it had before.

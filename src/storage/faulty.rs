@@ -286,6 +286,7 @@ impl Disk for FaultyDisk {
     }
 
     fn remove_dir_all(&self, dir: &Path) -> Result<()> {
+        self.ask(Operation::Remove, dir, 0)?;
         self.inner.remove_dir_all(dir)
     }
 

@@ -255,18 +255,6 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn sync_file(&self, _path: &Path) -> Result<()> {
-        Ok(())
-    }
-
-    fn sync_dir(&self, _dir: &Path) -> Result<()> {
-        Ok(())
-    }
-
-    fn sync_filesystem(&self, _dir: &Path) -> Result<()> {
-        Ok(())
-    }
-
     fn map(&self, path: &Path, window: Range<u64>, _access: Access) -> Result<Arc<MappedFile>> {
         self.window(path, &window).map(Arc::new)
     }

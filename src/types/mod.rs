@@ -9,6 +9,6 @@ mod offsets;
 pub(crate) use convert::{millis_of, to_u64, to_usize};
 pub(crate) use hash::{consistent_hash, java_string_hash};
 pub(crate) use md5::md5;
-pub(crate) use names::check_instance;
 pub use names::{BrokerName, GroupName, MessageQueue, NameError, TopicName};
+pub(crate) use names::{SCHEDULE_TOPIC, check_instance};
 pub use offsets::{PhysicalOffset, QueueOffset};

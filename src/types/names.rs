@@ -15,6 +15,8 @@ const RETRY_PREFIX: &str = "%RETRY%";
 const DLQ_PREFIX: &str = "%DLQ%";
 /// What stands before a group's name where the position of one of its broadcasting instances is kept.
 const BROADCAST_PREFIX: &str = "%BROADCAST%";
+/// The topic in which delayed messages wait, level `n` in queue `n - 1`.
+pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// The longest name of an instance, in bytes: prefix, group and instance fit into the longest name of a group on disk.
 const INSTANCE_LEN_MAX: usize = 100;
 
@@ -157,7 +159,7 @@ impl TopicName {
         matches!(
             self.as_str(),
             "TBW102"
-                | "SCHEDULE_TOPIC_XXXX"
+                | SCHEDULE_TOPIC
                 | "BenchmarkTest"
                 | "RMQ_SYS_TRANS_HALF_TOPIC"
                 | "RMQ_SYS_TRACE_TOPIC"

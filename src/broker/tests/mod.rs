@@ -6,6 +6,7 @@ mod disk;
 mod folders;
 mod limits;
 mod refused;
+mod removal;
 mod retention;
 mod retention_topics;
 mod settings;
