@@ -1,11 +1,11 @@
 //! What can be removed, and what becomes of it?
 
 use super::Admin;
-use super::topics::queue_ids;
+use super::topics::{queue_count, queue_ids};
 use crate::broker::PositionKey;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lease::forget_group;
-use crate::types::{GroupName, TopicName};
+use crate::types::{GroupName, MessageQueue, TopicName};
 
 /// What was removed because nobody can use it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +53,43 @@ impl Admin {
         self.cluster.delete_topic(&TopicName::new(name.as_ref())?)
     }
 
+    /// Deletes a queue that its topic does not have any more, with its messages and all positions in it. They stay gone
+    /// whatever happens once this has returned. Should the topic get the queue back, its numbers go on where they
+    /// ended. Returns how many messages went. A RocketMQ broker that opens the folder finds those whose files are there
+    /// still.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a queue that does not exist, and for one that its topic still has: lower the topic's
+    /// numbers with [`Store::update_topic`](crate::Store::update_topic) first; `TopicNotFound`; `Unsupported` on a store
+    /// that was opened read-only; `Closed`; `StoreFull`; `Io`.
+    ///
+    /// ```
+    /// use pocketmq::{Message, Store, TopicConfig};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = Store::open(dir.path())?;
+    /// store.create_topic("orders", TopicConfig::queues(2))?;
+    /// let last = store.queues("orders")?.remove(1);
+    /// store.producer("shop")?.send_to(&last, Message::new("orders", "hello"))?;
+    /// store.update_topic("orders", TopicConfig::queues(1))?;
+    /// assert_eq!(store.admin().delete_queue(&last)?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "cleanExpiredConsumeQueue")]
+    pub fn delete_queue(&self, queue: &MessageQueue) -> Result<u64> {
+        let broker = self.cluster.broker_of(queue)?;
+        let topic = self.known_topic(queue.topic().as_str())?;
+        if queue.queue_id() < queue_count(broker, &topic) {
+            let reason =
+                format!("{topic} still has {queue}: lower its numbers of queues with update_topic first");
+            return Err(Error::argument("queue", reason));
+        }
+        let gone = broker.delete_queue(&topic, queue.queue_id())?;
+        self.cluster.tell_moved(&topic);
+        gone.ok_or_else(|| Error::argument("queue", format!("there is no {queue}")))
+    }
+
     /// Deletes a group: its positions in every topic, and its retry topic. It starts anew if a consumer of it is built
     /// again. Its dead letters stay.
     ///
@@ -81,8 +118,8 @@ impl Admin {
     }
 
     /// Removes what nobody can use any more: positions in topics and queues that do not exist, empty retry topics of
-    /// groups that consume nothing. A queue that its topic does not have any more stays: its numbers go on where they
-    /// ended if the topic gets it back.
+    /// groups that consume nothing. A queue that its topic does not have any more stays as long as it has messages:
+    /// [`delete_queue`](Self::delete_queue) removes them.
     ///
     /// # Errors
     ///

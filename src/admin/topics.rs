@@ -100,12 +100,18 @@ impl Admin {
     }
 }
 
-/// Returns the numbers of the queues that a topic has on a broker, or had and that still exist.
-pub(super) fn queue_ids(broker: &Broker, name: &TopicName) -> Vec<u32> {
+/// Returns how many queues a topic has on a broker.
+pub(super) fn queue_count(broker: &Broker, name: &TopicName) -> u32 {
     let config = broker.topic(name.as_str()).map(|topic| topic.config());
-    let count = config.map_or(0, |config| config.read_queues.max(config.write_queues));
+    config.map_or(0, |config| config.read_queues.max(config.write_queues))
+}
+
+/// Returns the numbers of the queues that a topic has on a broker, or had and that still hold messages.
+pub(super) fn queue_ids(broker: &Broker, name: &TopicName) -> Vec<u32> {
+    let count = queue_count(broker, name);
+    let holds_messages = |id: &u32| broker.queue_range(name, *id).is_some_and(|(min, max)| min < max);
     let mut ids: Vec<u32> = (0..count).collect();
-    ids.extend(broker.queue_ids(name).into_iter().filter(|id| *id >= count));
+    ids.extend(broker.queue_ids(name).into_iter().filter(|id| *id >= count).filter(holds_messages));
     ids
 }
 

@@ -104,6 +104,26 @@ impl Broker {
         Ok(())
     }
 
+    /// Removes the messages of one queue and the positions in it. Its numbers go on where they ended, should its topic get
+    /// it back. Durable on return. Returns how many messages went; `None` if there is no such queue.
+    pub(crate) fn delete_queue(&self, topic: &TopicName, queue_id: u32) -> Result<Option<u64>> {
+        let _nothing_else_goes = self.removing.lock();
+        let _one_after_the_other = self.writing.lock();
+        self.check_writable()?;
+        let Some(queue) = self.queues.get(topic, queue_id) else { return Ok(None) };
+        let gone = self.minimums.raise(&queue, queue.max_offset());
+        self.minimums.save()?;
+        if gone > 0 {
+            self.retention.note_given_up(gone, 0);
+        }
+        queue.drop_files_before_min()?;
+        let removed = self.positions.remove_where(&|key| key.topic == *topic && key.queue_id == queue_id)?;
+        if removed > 0 {
+            self.persist_positions()?;
+        }
+        Ok(Some(gone))
+    }
+
     /// Forgets positions. Durable on return. Returns how many.
     pub(crate) fn remove_positions(&self, unwanted: &dyn Fn(&PositionKey) -> bool) -> Result<usize> {
         let _one_after_the_other = self.writing.lock();

@@ -312,6 +312,44 @@ fn e35_t_k9_only_what_nobody_can_use_is_cleaned() {
 }
 
 #[test]
+fn e35_t_k9_a_queue_that_its_topic_does_not_have_any_more_is_deleted_with_its_messages() {
+    let store = filled(40);
+    consume(&store, "billing", 12);
+    let admin = store.admin();
+    let queues = store.queues("orders").unwrap();
+    let last = queues.iter().find(|queue| queue.queue_id() == 1).unwrap();
+    let (field, reason) = refused(admin.delete_queue(last));
+    assert!(field == "queue" && reason.contains("still has"), "{reason}");
+    store.update_topic("orders", TopicConfig::queues(1)).unwrap();
+    let before = admin.lag("billing").unwrap().messages();
+    assert_eq!(admin.delete_queue(last).unwrap(), 10);
+    assert!(admin.topic("orders").unwrap().queues.iter().all(|info| info.queue != *last));
+    assert_eq!(
+        (admin.topic("orders").unwrap().messages(), before > admin.lag("billing").unwrap().messages()),
+        (30, true)
+    );
+    assert_eq!(store.committed("billing", last).unwrap(), None);
+    assert_eq!(admin.delete_queue(last).unwrap(), 0, "again: nothing is left");
+    let nowhere = MessageQueue::new(last.topic().clone(), last.broker().clone(), 9);
+    assert_eq!(refused(admin.delete_queue(&nowhere)).0, "queue");
+    // Whatever happens: after a kill, and where queues are made again from the log.
+    let store = store.kill_process().unwrap();
+    assert_eq!(store.admin().topic("orders").unwrap().messages(), 30);
+    store.close().unwrap();
+    let folder = store.kill_into_folder();
+    for broker in ["a", "b"] {
+        std::fs::remove_dir_all(folder.path().join(broker).join("consumequeue")).unwrap();
+    }
+    let store = folder.open().unwrap();
+    assert_eq!(store.admin().topic("orders").unwrap().messages(), 30);
+    // And it goes on with its numbers if it comes back.
+    store.update_topic("orders", TopicConfig::queues(2)).unwrap();
+    let receipt = store.producer("shop").unwrap().send_to(last, Message::new("orders", "back")).unwrap();
+    assert_eq!(receipt.queue_offset(), QueueOffset::new(10));
+    assert_eq!(store.admin().topic("orders").unwrap().messages(), 31);
+}
+
+#[test]
 fn e15_counters_are_offsets_and_rates_their_differences() {
     let store = filled(10);
     let before = store.admin().stats().unwrap();
@@ -362,6 +400,7 @@ fn a19_after_the_end_every_answer_is_closed_and_a_second_end_does_nothing() {
         admin.clone_position("billing", "audit", "orders").err(),
         admin.purge_topic("orders").err(),
         admin.delete_topic("orders").err(),
+        admin.delete_queue(&queue).err(),
         admin.delete_group("billing").err(),
         admin.clean_unused().err(),
         admin.watch_lag("billing", LagThreshold::new().messages(1), |_| ()).err(),

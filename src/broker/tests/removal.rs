@@ -122,3 +122,39 @@ fn a_place_where_a_queue_began_goes_with_the_topic() {
         assert_eq!(bodies(&open_sound(dir.path(), FlushPolicy::Async), "orders", 1), expected);
     }
 }
+
+#[test]
+fn a_queue_whose_deletion_fails_at_any_step_has_all_its_messages_or_none_and_keeps_its_numbers() {
+    let mut failed = 0;
+    for operation in OPERATIONS {
+        for earlier in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let (broker, faults) = open_faulty(dir.path(), config(FlushPolicy::Async));
+            let before = fill_late(&broker);
+            let topic = position_key().topic;
+            faults.take_asked();
+            faults.fail_nth_within(operation, "", earlier);
+            let deleted = broker.delete_queue(&topic, 1);
+            let happened = faults.count(operation) > earlier;
+            faults.heal();
+            broker.kill();
+            drop(broker);
+            let broker = open_sound(dir.path(), FlushPolicy::Async);
+            let found = bodies(&broker, "orders", 1);
+            let what = format!("{operation:?} {earlier}: {deleted:?}, {} left", found.len());
+            assert!(found.is_empty() || (deleted.is_err() && found == before), "{what}");
+            broker.delete_queue(&topic, 1).unwrap();
+            assert_eq!(
+                put(&broker, "orders", 1, b"next", "key").queue_offset,
+                QueueOffset::new(60),
+                "{what}"
+            );
+            assert_eq!(bodies(&broker, "orders", 1), ["next"], "{what}");
+            if !happened {
+                break;
+            }
+            failed += 1;
+        }
+    }
+    assert!(failed > 10, "only {failed} failures happened");
+}
