@@ -196,6 +196,9 @@ pub enum Error {
     /// A hook of the producer's forbids the message: its name, and its reason.
     #[error("the message is forbidden by hook {0}")]
     Forbidden(Reason),
+    /// The decision of a transaction comes too late: it was decided otherwise before, or cannot be decided any more.
+    #[error("the transaction cannot be decided so: {0}")]
+    TransactionRefused(Reason),
     /// A message was tried to be sent to several brokers; none has acknowledged it.
     #[error(transparent)]
     SendFailed(Box<SendFailure>),

@@ -43,6 +43,7 @@ mod store;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod txn;
 mod types;
 
 #[cfg(doctest)]
@@ -55,8 +56,8 @@ mod operations {}
 
 pub use admin::{
     Admin, BrokerStats, Browse, BrowseMessages, Cleaned, ConsumeStats, DeletedGroup, GroupInfo, GroupLag,
-    LagAlarm, LagState, LagThreshold, LagWatch, MessageTrack, MovedPosition, QueueInfo, QueueProgress, Rate,
-    Rates, SnapshotReport, Stats, TopicInfo, TopicStats, TrackState,
+    HalfMessage, LagAlarm, LagState, LagThreshold, LagWatch, MessageTrack, MovedPosition, QueueInfo,
+    QueueProgress, Rate, Rates, SnapshotReport, Stats, TopicInfo, TopicStats, TrackState,
 };
 pub use broker::{
     BrokerSnapshot, Deletions, Health, LastStop, LostRange, PullResult, PullStatus, RecoveryProgress,
@@ -68,7 +69,7 @@ pub use commitlog::MessageView;
 pub use config::{
     AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, Limit, Limits, OnMissingOffsets, Overflow,
     Permission, RecordChecksum, RecoveryMode, Retention, RetryPolicy, RocketmqVersion, TopicConfig,
-    TopicKind,
+    TopicKind, TransactionPolicy,
 };
 #[cfg(feature = "async")]
 pub use consumer::DeliveryStream;
@@ -87,7 +88,8 @@ pub use message::{Codec, CodecError, CompressionType, Message, MessageId, OwnedM
 pub use producer::{
     CheckForbiddenHook, Durability, MessageTrace, Producer, ProducerBuilder, Selector, SendBatches,
     SendContext, SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, TraceRecord,
-    WhenBusy,
+    Transaction, TransactionProducer, TransactionReceipt, WhenBusy,
 };
 pub use store::{BrokerView, DeadLetters, KeyQuery, Redriven, Store, StoreBuilder, VerifyReport, verify};
+pub use txn::{LocalTransactionState, TransactionListener};
 pub use types::{BrokerName, GroupName, MessageQueue, NameError, PhysicalOffset, QueueOffset, TopicName};

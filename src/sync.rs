@@ -5,7 +5,7 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::sync::Arc;
 pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 use std::time::{Duration, Instant};
 

@@ -64,7 +64,7 @@ impl Broker {
     }
 
     /// Makes every topic durable: the log does not show to recovery to which topic a delayed message belongs.
-    fn keep_topics(&self) -> Result<()> {
+    pub(super) fn keep_topics(&self) -> Result<()> {
         if self.topics.is_dirty() {
             let _one_after_the_other = self.writing.lock();
             self.check_writable()?;

@@ -304,7 +304,12 @@ impl Broker {
     }
 
     /// Refuses messages for which there is no room by the limits of the user, and makes room where these say so.
-    fn check_limits(&self, topic: &TopicOfBroker, queue_id: u32, messages: &[PutMessage<'_>]) -> Result<()> {
+    pub(super) fn check_limits(
+        &self,
+        topic: &TopicOfBroker,
+        queue_id: u32,
+        messages: &[PutMessage<'_>],
+    ) -> Result<()> {
         self.limiter.as_ref().map_or(Ok(()), |limiter| self.admit(limiter, topic, queue_id, messages))
     }
 

@@ -188,7 +188,7 @@ impl Broker {
     }
 
     /// Checks what recovery has not checked: records before the part that it read.
-    fn is_sound(&self, record: &Record<'_>) -> bool {
+    pub(super) fn is_sound(&self, record: &Record<'_>) -> bool {
         record.physical_offset() >= self.verified_from || self.check_record(record).is_ok()
     }
 

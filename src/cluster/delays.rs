@@ -89,7 +89,7 @@ impl Cluster {
         result
     }
 
-    fn note_made(&self, name: &TopicName) {
+    pub(super) fn note_made(&self, name: &TopicName) {
         let _changing = self.changes.lock();
         self.changed(name);
     }
@@ -125,6 +125,11 @@ impl Cluster {
     /// Makes the retry or dead-letter topic of a group, with one queue on every broker, where it is missing. Durable
     /// on return.
     pub(crate) fn make_group_topic(&self, name: &TopicName) -> Result<()> {
+        self.make_on_all(name, TopicConfig::queues(1))
+    }
+
+    /// Makes a topic that nobody asked for on every broker that lacks it. Durable on return.
+    pub(super) fn make_on_all(&self, name: &TopicName, config: TopicConfig) -> Result<()> {
         let missing = |broker: &&Arc<Broker>| broker.topic(name.as_str()).is_none();
         if !self.brokers.iter().any(|broker| missing(&broker)) {
             return Ok(());
@@ -134,7 +139,7 @@ impl Cluster {
             .brokers
             .iter()
             .filter(missing)
-            .try_for_each(|broker| broker.set_topic(name, TopicConfig::queues(1)).map(drop));
+            .try_for_each(|broker| broker.set_topic(name, config).map(drop));
         self.changed(name);
         made
     }

@@ -14,6 +14,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod transactions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use driven::DrivenHandles;
 pub(crate) use groups::{Circle, GroupSeat, Groups};
 pub(crate) use rebalance::{Aim, Candidate, Claims, Gate, MemberId, targets};
 pub(crate) use route::{QueuePlace, Route, RouteQueue};
+use transactions::AllTransactions;
 
 use crate::broker::{Broker, Health};
 use crate::clock::Clock;
@@ -56,6 +58,7 @@ pub(crate) struct Cluster {
     arrivals: Mutex<HashMap<TopicName, Arc<Arrivals>>>,
     groups: Arc<Groups>,
     delays: AllDelays,
+    transactions: AllTransactions,
     /// Handles that do their work in `Store::step`.
     driven: DrivenHandles,
     closed: AtomicBool,
@@ -76,6 +79,7 @@ impl Cluster {
     ) -> Result<Arc<Self>> {
         brokers.sort_by(|one, other| one.name().cmp(other.name()));
         let delays = AllDelays::open(&brokers, &clock, warnings)?;
+        let transactions = AllTransactions::open(&brokers, (&config, &clock), warnings)?;
         let cluster = Arc::new(Self {
             brokers,
             config,
@@ -88,10 +92,12 @@ impl Cluster {
             arrivals: Mutex::default(),
             groups: Arc::default(),
             delays,
+            transactions,
             driven: DrivenHandles::default(),
             closed: AtomicBool::new(false),
         });
         cluster.start_delays()?;
+        cluster.start_transactions()?;
         Ok(cluster)
     }
 
@@ -167,7 +173,7 @@ impl Cluster {
 
     /// Says how well the store is: as well as its worst broker.
     pub(crate) fn health(&self) -> Health {
-        let mut troubles: Vec<String> = self.delays.troubles().collect();
+        let mut troubles: Vec<String> = self.delays.troubles().chain(self.transactions.troubles()).collect();
         for broker in &self.brokers {
             match broker.health() {
                 Health::Ok => {}
@@ -186,9 +192,10 @@ impl Cluster {
         // First who handles messages: what they acknowledge until they end still counts (contract D17, V12).
         self.stop_handles();
         self.delays.stop();
+        self.transactions.stop();
         let already = self.closed.load(Ordering::Acquire);
         // Before the brokers write everything: what is delivered is flushed with the rest, and said to be.
-        let persisted = if already { Ok(()) } else { self.delays.persist() };
+        let persisted = if already { Ok(()) } else { self.delays.persist().and(self.transactions.persist()) };
         self.end(|broker| broker.close()).and(persisted)
     }
 
@@ -196,6 +203,7 @@ impl Cluster {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn kill(&self) {
         self.delays.stop();
+        self.transactions.stop();
         let _ = self.end(|broker| {
             broker.kill();
             Ok(())

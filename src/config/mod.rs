@@ -7,6 +7,7 @@ mod retention;
 mod retry;
 mod sizes;
 mod topic;
+mod transaction;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub use retry::RetryPolicy;
 pub use sizes::FileSizes;
 pub(crate) use topic::QUEUES_MAX;
 pub use topic::{Permission, TopicConfig, TopicKind};
+pub use transaction::TransactionPolicy;
 
 use crate::error::{Error, Result};
 
@@ -69,6 +71,8 @@ pub(crate) struct StoreConfig {
     pub(crate) limits: Limits,
     /// Which version of RocketMQ must be able to read the store.
     pub(crate) version: RocketmqVersion,
+    /// How undecided transactions are checked back.
+    pub(crate) transactions: TransactionPolicy,
 }
 
 impl Default for StoreConfig {
@@ -91,6 +95,7 @@ impl Default for StoreConfig {
             delay_levels: None,
             limits: Limits::new(),
             version: RocketmqVersion::V5,
+            transactions: TransactionPolicy::new(),
         }
     }
 }
@@ -126,6 +131,7 @@ impl StoreConfig {
         }
         self.retention.check()?;
         self.limits.check()?;
+        self.transactions.check()?;
         self.sizes.check()
     }
 }

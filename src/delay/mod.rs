@@ -30,14 +30,12 @@ use crate::message::Properties;
 use crate::message::properties::{IndexTexts, append_without, name};
 use crate::message::tags::tags_code;
 use crate::sync::Mutex;
-use crate::types::{PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TopicName, to_usize};
+use crate::types::{HALF_TOPIC, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TopicName, to_usize};
 
 /// How far two clocks may be apart and still count as one, in milliseconds.
 const SKEW_MILLIS: i64 = 1_000;
 /// Runs of messages of another clock that are told apart in one level.
 const STRANGE_MAX: usize = 1_024;
-/// The topic of half messages, to which nothing is delivered: RocketMQ drops such a message too.
-const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 
 /// Delivers the delayed messages of one broker.
 #[derive(Debug)]
@@ -314,6 +312,7 @@ impl Levels {
 fn target_of(message: &MessageView) -> Option<(TopicName, u32)> {
     let topic = TopicName::new(message.property(name::REAL_TOPIC)?).ok()?;
     let queue_id = message.property(name::REAL_QUEUE_ID)?.parse().ok()?;
+    // RocketMQ drops a message for the topic of half messages too.
     let open = !matches!(topic.as_str(), HALF_TOPIC | SCHEDULE_TOPIC);
     (open && queue_id < crate::config::QUEUES_MAX).then_some((topic, queue_id))
 }

@@ -214,12 +214,18 @@ macro_rules! message_accessors {
                 self.property($crate::message::properties::name::FAILURE)
             }
 
-            /// Returns the topic to which the message was sent: of a message in a retry or dead-letter topic another
-            /// one than [`topic`](Self::topic).
+            /// Returns the topic to which the message was sent: of a message in a retry or dead-letter topic, and of a
+            /// half message, another one than [`topic`](Self::topic).
             #[must_use]
             pub fn original_topic(&self) -> &str {
-                self.property($crate::message::properties::name::RETRY_TOPIC)
-                    .unwrap_or_else(|| self.record().topic())
+                let topic = self.record().topic();
+                let named = match topic {
+                    $crate::types::HALF_TOPIC | $crate::types::GIVEN_UP_TOPIC => {
+                        $crate::message::properties::name::REAL_TOPIC
+                    }
+                    _ => $crate::message::properties::name::RETRY_TOPIC,
+                };
+                self.property(named).unwrap_or(topic)
             }
 
             /// Returns where the half message of a committed transaction lies; 0 for every other message.

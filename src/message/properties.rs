@@ -26,6 +26,18 @@ pub(crate) mod name {
     pub(crate) const REAL_QUEUE_ID: &str = "REAL_QID";
     pub(crate) const RETRY_TOPIC: &str = "RETRY_TOPIC";
     pub(crate) const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+    /// Of a half message and of what becomes of it: `true`.
+    pub(crate) const TRANSACTION: &str = "TRAN_MSG";
+    /// The producer group that began the transaction, and is asked about it.
+    pub(crate) const PRODUCER_GROUP: &str = "PGROUP";
+    /// The unique id once more, from RocketMQ 5 on.
+    pub(crate) const TRANSACTION_ID: &str = "__transactionId__";
+    /// How often a producer has been asked about a half message.
+    pub(crate) const CHECK_TIMES: &str = "TRANSACTION_CHECK_TIMES";
+    /// How many seconds nobody is asked about this half message.
+    pub(crate) const CHECK_IMMUNITY: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
+    /// The offset of the half message of which RocketMQ stored this copy.
+    pub(crate) const PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
     /// Ours: how many milliseconds after its birth the message is worth nothing any more.
     pub(crate) const EXPIRES_IN: &str = "__POCKETMQ_EXPIRES_IN";
     /// Ours: why the last attempt to consume the message failed.

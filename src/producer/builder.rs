@@ -9,18 +9,22 @@ use super::faults::{Faults, SlowBrokers};
 use super::hooks::{CheckForbiddenHook, Hooks, SendMessageHook};
 use super::in_flight::{Limit, Unflushed, WhenBusy};
 use super::trace::{MessageTrace, TraceHook, make_topic};
-use super::{Member, Producer};
+use super::{Member, Producer, TransactionProducer};
 use crate::cluster::Cluster;
 use crate::dedup::check_window;
 use crate::error::{Error, Result};
 use crate::message::CompressionType;
 use crate::message::compress::Compress;
+use crate::txn::{PoolSize, TransactionListener};
 use crate::types::GroupName;
 
 /// The most that may be set to be in flight: the channel of callbacks has memory for so many from the start.
 const IN_FLIGHT_MAX: usize = 65_535;
 /// The most retries that may be set.
 const RETRIES_MAX: u32 = 16;
+
+/// The most threads that may be set to make checks.
+const CHECK_THREADS_MAX: usize = 64;
 
 /// The settings of a producer.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub(super) struct Settings {
     pub(super) hooks: Hooks,
     /// How long an equal key means the same message.
     pub(super) same_for: Option<Duration>,
+    /// How many checks of transactions are made at once, and how many may wait.
+    pub(super) checks: PoolSize,
 }
 
 impl Default for Settings {
@@ -49,6 +55,7 @@ impl Default for Settings {
             trace: MessageTrace::Off,
             hooks: Hooks::default(),
             same_for: None,
+            checks: PoolSize { threads: 1, waiting_max: 2_000 },
         }
     }
 }
@@ -67,6 +74,12 @@ impl Settings {
         }
         if !(1..=IN_FLIGHT_MAX).contains(&self.in_flight_max) {
             return Err(Error::config("in_flight_max", format!("must be 1 to {IN_FLIGHT_MAX}")));
+        }
+        if !(1..=CHECK_THREADS_MAX).contains(&self.checks.threads) {
+            return Err(Error::config("check_threads", format!("must be 1 to {CHECK_THREADS_MAX}")));
+        }
+        if !(1..=IN_FLIGHT_MAX).contains(&self.checks.waiting_max) {
+            return Err(Error::config("checks_waiting_max", format!("must be 1 to {IN_FLIGHT_MAX}")));
         }
         if let Some(window) = self.same_for {
             check_window(window)?;
@@ -228,6 +241,40 @@ impl ProducerBuilder {
     pub fn forbidden_hook(mut self, hook: impl CheckForbiddenHook + 'static) -> Self {
         self.settings.hooks.forbidden.push(Arc::new(hook));
         self
+    }
+
+    /// Sets how many checks of transactions the listener is asked at once. Default 1, as in RocketMQ; 1 to 64. Only a
+    /// [`TransactionProducer`] makes checks, and its threads start with the first one.
+    #[doc(alias = "checkThreadPoolMinSize")]
+    #[doc(alias = "checkThreadPoolMaxSize")]
+    pub fn check_threads(mut self, count: usize) -> Self {
+        self.settings.checks.threads = count;
+        self
+    }
+
+    /// Sets how many checks of transactions may wait for a thread or run. Default 2,000, as in RocketMQ; 1 to 65,535. One
+    /// that finds no place is not made, and does not count.
+    #[doc(alias = "checkRequestHoldMax")]
+    pub fn checks_waiting_max(mut self, count: usize) -> Self {
+        self.settings.checks.waiting_max = count;
+        self
+    }
+
+    /// Makes a producer of transactions, a member of its group, which is asked from now on about undecided transactions
+    /// of the group, those of an earlier process among them. See [`TransactionProducer`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Self::build); `Unsupported` on a store that was opened read-only; `StoreFull`; `Io`.
+    #[doc(alias = "TransactionMQProducer")]
+    pub fn build_transactional(
+        self,
+        listener: impl TransactionListener + 'static,
+    ) -> Result<TransactionProducer> {
+        let (cluster, checks) = (Arc::clone(&self.cluster), self.settings.checks);
+        let producer = self.build()?;
+        let pool = cluster.add_checker(producer.group(), Arc::new(listener), checks)?;
+        Ok(TransactionProducer::new(producer, pool))
     }
 
     /// Makes the producer, a member of its group. Any number of producers may belong to one group.

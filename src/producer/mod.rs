@@ -21,6 +21,7 @@ mod split;
 mod tests;
 mod ticket;
 mod trace;
+mod transaction;
 
 use std::borrow::Borrow;
 use std::cell::RefCell;
@@ -43,6 +44,7 @@ pub use split::SendBatches;
 pub use ticket::SendTicket;
 pub(crate) use trace::TRACE_TOPIC;
 pub use trace::{MessageTrace, TraceRecord};
+pub use transaction::{Transaction, TransactionProducer, TransactionReceipt};
 
 use crate::broker::{Later, PutMessage, WaitForFlush};
 use crate::cluster::{Cluster, GroupSeat, Route, RouteQueue};
@@ -306,14 +308,21 @@ fn check_kind(route: &Route, message: &Message) -> Result<()> {
     if route.kind == TopicKind::Any {
         return Ok(());
     }
-    let kind = if message.delay_level_number() > 0 {
+    check_kind_is(route, kind_of(message))
+}
+
+fn kind_of(message: &Message) -> TopicKind {
+    if message.delay_level_number() > 0 {
         TopicKind::Delay
     } else if message.order_key_text().is_some() {
         TopicKind::Fifo
     } else {
         TopicKind::Normal
-    };
-    if kind == route.kind {
+    }
+}
+
+fn check_kind_is(route: &Route, kind: TopicKind) -> Result<()> {
+    if route.kind == TopicKind::Any || kind == route.kind {
         return Ok(());
     }
     let cure = match route.kind {

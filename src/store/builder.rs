@@ -10,7 +10,7 @@ use crate::broker::{ProgressHook, RecoveryProgress};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     AutoCreate, Background, FileSizes, FlushPolicy, Limits, OnMissingOffsets, RecordChecksum, RecoveryMode,
-    Retention, RocketmqVersion, StoreConfig,
+    Retention, RocketmqVersion, StoreConfig, TransactionPolicy,
 };
 use crate::error::{Error, Result};
 use crate::storage::{MemoryDisk, PrivateDisk, RealDisk};
@@ -185,6 +185,14 @@ impl StoreBuilder {
     /// then `Unsupported`. What is in the folder already is read and carried on whatever this says.
     pub fn rocketmq_version(mut self, version: RocketmqVersion) -> Self {
         Arc::make_mut(&mut self.config).version = version;
+        self
+    }
+
+    /// Sets when producers are asked what became of their transactions. Default: [`TransactionPolicy::new`].
+    #[doc(alias = "transactionTimeOut")]
+    #[doc(alias = "transactionCheckMax")]
+    pub fn transactions(mut self, policy: TransactionPolicy) -> Self {
+        Arc::make_mut(&mut self.config).transactions = policy;
         self
     }
 

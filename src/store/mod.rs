@@ -32,8 +32,9 @@ use crate::config::{Background, TopicConfig};
 use crate::consumer::{ConsumerBuilder, PullConsumer};
 use crate::error::{Error, Result};
 use crate::lease::forget;
-use crate::producer::{Producer, ProducerBuilder};
+use crate::producer::{Producer, ProducerBuilder, TransactionProducer};
 use crate::storage::Disk;
+use crate::txn::TransactionListener;
 use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName};
 
 /// What stands in place of the folder of a store in memory.
@@ -171,6 +172,23 @@ impl Store {
     /// [`producer`](Self::producer) makes has the defaults of all of them.
     pub fn producer_builder(&self, group: impl AsRef<str>) -> ProducerBuilder {
         ProducerBuilder::new(Arc::clone(self.cluster()), group.as_ref())
+    }
+
+    /// Makes a producer of transactions, a member of a producer group: messages are delivered only if local work was done.
+    /// `listener` is asked about transactions of the group whose decision never came, also those of an earlier process; a
+    /// closure that takes a [`MessageView`](crate::MessageView) will do. See [`TransactionProducer`].
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a text that is no group's name; `Unsupported` on a store that was opened read-only;
+    /// `StoreFull`; `Io`; `Closed`.
+    #[doc(alias = "TransactionMQProducer")]
+    pub fn transaction_producer(
+        &self,
+        group: impl AsRef<str>,
+        listener: impl TransactionListener + 'static,
+    ) -> Result<TransactionProducer> {
+        self.producer_builder(group).build_transactional(listener)
     }
 
     /// Starts to say what a consumer of a group wants. Any number of consumers may belong to a group: they divide the
@@ -334,7 +352,8 @@ impl Store {
     pub fn step(&self) -> Result<()> {
         let worked = self.cluster().check_open().and_then(|()| {
             let delivered = self.cluster().deliver_delayed();
-            self.for_all(Broker::step).and(delivered)
+            let checked = self.cluster().step_transactions();
+            self.for_all(Broker::step).and(delivered).and(checked)
         });
         // Callbacks are owed also once the store is closed.
         self.cluster().step_handles();

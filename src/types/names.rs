@@ -20,6 +20,13 @@ pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// The longest name of an instance, in bytes: prefix, group and instance fit into the longest name of a group on disk.
 const INSTANCE_LEN_MAX: usize = 100;
 
+/// The topic in which messages wait for the decision of their transaction.
+pub(crate) const HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
+/// The topic whose records say which of those are decided.
+pub(crate) const OP_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
+/// The topic to which those go that no check has decided.
+pub(crate) const GIVEN_UP_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
+
 /// Why a text cannot be the name of a topic, a group or a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {name:?} {problem}")]
@@ -161,10 +168,10 @@ impl TopicName {
             "TBW102"
                 | SCHEDULE_TOPIC
                 | "BenchmarkTest"
-                | "RMQ_SYS_TRANS_HALF_TOPIC"
+                | HALF_TOPIC
                 | "RMQ_SYS_TRACE_TOPIC"
-                | "RMQ_SYS_TRANS_OP_HALF_TOPIC"
-                | "TRANS_CHECK_MAX_TIME_TOPIC"
+                | OP_TOPIC
+                | GIVEN_UP_TOPIC
                 | "SELF_TEST_TOPIC"
                 | "OFFSET_MOVED_EVENT"
                 | "CHECKPOINT_TOPIC"

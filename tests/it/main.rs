@@ -35,4 +35,5 @@ mod simple;
 mod snapshot;
 #[cfg(feature = "async")]
 mod stream;
+mod transactions;
 mod verify;

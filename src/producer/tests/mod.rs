@@ -5,6 +5,7 @@ mod asynchronous;
 mod futures;
 mod retries;
 mod settings;
+mod transactions;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
