@@ -120,8 +120,11 @@ impl CheckPool {
         &self.listener
     }
 
-    /// Takes the place of a check, if one is free.
+    /// Takes the place of a check, if one is free and the pool still makes checks.
     pub(super) fn reserve(&self) -> Option<Place> {
+        if self.running.stopped.load(Ordering::Acquire) {
+            return None;
+        }
         let free = |taken: usize| (taken < self.size.waiting_max).then_some(taken.saturating_add(1));
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
         Some(Place(Arc::clone(&self.taken)))
@@ -242,7 +245,7 @@ impl CheckJob {
 impl Drop for CheckJob {
     fn drop(&mut self) {
         if !self.made {
-            self.transactions.release(&self.ticket, Duration::ZERO);
+            self.transactions.give_back(&self.ticket);
         }
     }
 }

@@ -242,17 +242,20 @@ impl Transactions {
             // Refused: somebody else was faster. Anything else: undecided still, and due again below.
             let _ = self.decide(ticket, decision);
         }
-        self.release(ticket, self.policy.check_interval);
-    }
-
-    /// Lets a half message be checked again after a while; nothing where it is decided.
-    pub(super) fn release(&self, ticket: &Ticket, wait: Duration) {
-        let due = self.clock.monotonic().saturating_add(wait);
+        let due = self.clock.monotonic().saturating_add(self.policy.check_interval);
         let mut table = self.table.lock();
         if ticket.ended().is_none() {
             table.set_due(ticket.at(), Some(due));
         }
-        drop(table);
-        self.arrivals.notify();
+    }
+
+    /// Takes back a check that nobody made: it does not count, and is due at once.
+    pub(super) fn give_back(&self, ticket: &Ticket) {
+        let now = self.clock.monotonic();
+        let mut table = self.table.lock();
+        if ticket.ended().is_none() {
+            table.uncount(ticket.at());
+            table.set_due(ticket.at(), Some(now));
+        }
     }
 }

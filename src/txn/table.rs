@@ -192,6 +192,13 @@ impl Table {
         }
     }
 
+    /// Takes back a check that was counted and not made.
+    pub(super) fn uncount(&mut self, at: QueueOffset) {
+        if let Some(half) = self.halves.get_mut(&at) {
+            half.checks = half.checks.saturating_sub(1);
+        }
+    }
+
     fn unlist(&mut self, half: &Half, at: QueueOffset) {
         let Some(due) = half.due else { return };
         if let Some(of_group) = self.waiting.get_mut(&half.group) {
@@ -215,7 +222,7 @@ impl Table {
     /// Returns the oldest half message if it has to be carried on by now.
     pub(super) fn first_to_carry(&self, now: Duration) -> Option<QueueOffset> {
         let (at, half) = self.halves.first_key_value()?;
-        (half.carry_at <= now && half.due.is_some()).then_some(*at)
+        (half.carry_at <= now).then_some(*at)
     }
 
     /// Returns the first place of the topic that is not done with.

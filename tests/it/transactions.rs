@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use pocketmq::testing::TestStore;
 use pocketmq::{
-    Background, Error, Filter, LocalTransactionState, ManualClock, Message, MessageQueue, MessageView,
-    Outcome, RocketmqVersion, Store, TopicConfig, TopicKind, TransactionListener, TransactionPolicy,
-    TransactionProducer,
+    Background, Error, FileSizes, Filter, LocalTransactionState, ManualClock, Message, MessageQueue,
+    MessageView, Outcome, Retention, RocketmqVersion, Store, TopicConfig, TopicKind, TransactionListener,
+    TransactionPolicy, TransactionProducer,
 };
 
 use crate::golden::Golden;
@@ -642,4 +642,94 @@ fn what_a_broker_of_rocketmqs_left_undecided_is_checked_here_and_what_it_decided
         let store = open();
         assert_eq!((undecided(&store), found(&store)), (0, expected), "{name}");
     }
+}
+
+#[test]
+fn retention_takes_no_undecided_half_message_and_is_not_held_up_by_one() {
+    let sizes =
+        FileSizes { commit_log: 64 << 10, consume_queue_units: 500, index_slots: 500, index_entries: 2_000 };
+    let retention = Retention::new().hours(2);
+    let store = TestStore::builder(move |builder| {
+        builder.file_sizes(sizes).max_message_size(8 << 10).retention(retention.clone()).free_space_min(0)
+    });
+    let pay = producer(&store, LocalTransactionState::Unknown).begin(transfer("pay")).unwrap();
+    let log = || store.brokers()[0].log_range();
+    // The producer is gone: nobody is asked. Many files are written meanwhile.
+    for _ in 0..40 {
+        for _ in 0..20 {
+            store.producer("shop").unwrap().send(Message::new("orders", vec![7; 8_000])).unwrap();
+        }
+        store.advance(seconds(1_800)).unwrap();
+        store.advance(seconds(11)).unwrap();
+        store.retain().unwrap();
+        assert_eq!(undecided(&store), 1);
+    }
+    let half = store.admin().half_messages(1).unwrap().remove(0);
+    assert!(log().start > pay.receipt().physical_offset(), "the file in which it began is gone");
+    assert!(half.message.physical_offset() >= log().start);
+    let store = store.kill_process().unwrap();
+    assert_eq!(undecided(&store), 1);
+    let _bank = producer(&store, LocalTransactionState::Commit);
+    store.step().unwrap();
+    assert_eq!(bodies(&store, "transfers"), ["pay"]);
+}
+
+#[test]
+fn f135_of_two_that_decide_at_once_exactly_one_is_heard() {
+    let store = TestStore::new();
+    let bank = producer(&store, LocalTransactionState::Unknown);
+    let mut committed = BTreeSet::new();
+    for n in 0..200 {
+        let transaction = bank.begin(Message::new("transfers", n.to_string())).unwrap();
+        let (id, admin) = (transaction.message_id(), store.admin());
+        let (commits, rolls_back) = std::thread::scope(|scope| {
+            let by_hand =
+                scope.spawn(move || admin.resolve_half_message(id, LocalTransactionState::Rollback));
+            (transaction.commit(), by_hand.join().unwrap())
+        });
+        assert_ne!(commits.is_ok(), rolls_back.is_ok(), "{n}: {commits:?} {rolls_back:?}");
+        if commits.is_ok() {
+            committed.insert(n.to_string());
+        }
+    }
+    let found: BTreeSet<_> = bodies(&store, "transfers").into_iter().collect();
+    assert_eq!((found, messages(&store, "transfers").len()), (committed.clone(), committed.len()));
+    assert_eq!((undecided(&store), messages(&store, OP).len()), (0, 200));
+}
+
+#[test]
+fn a_checker_that_hangs_holds_up_no_other_producer_and_a_dropped_one_gives_its_checks_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = TransactionPolicy::new().immunity(Duration::ZERO).check_interval(seconds(3_600));
+    let store = Store::builder(dir.path()).transactions(policy).open().unwrap();
+    let consumer = store.consumer("other-bank").subscribe("transfers", "*").build().unwrap();
+    let (asks, asked) = std::sync::mpsc::channel();
+    let (let_go, gate) = std::sync::mpsc::channel::<()>();
+    let (asks, gate) = (Mutex::new(asks), Mutex::new(gate));
+    let hangs = move |_: &MessageView| {
+        let _ = asks.lock().unwrap().send(());
+        let _ = gate.lock().unwrap().recv();
+        LocalTransactionState::Unknown
+    };
+    let slow = store.transaction_producer("slow", hangs).unwrap();
+    // One is being asked about, the other waits behind it.
+    drop(slow.begin(transfer("one")).unwrap());
+    asked.recv_timeout(seconds(60)).expect("the first check is made");
+    drop(slow.begin(transfer("two")).unwrap());
+    let quick = store.transaction_producer("quick", answering(LocalTransactionState::Commit).0).unwrap();
+    drop(quick.begin(transfer("three")).unwrap());
+    let received = consumer.recv_timeout(seconds(60)).unwrap().expect("the other group's check is made");
+    assert_eq!(received.body_str().unwrap(), "three");
+    received.ack().unwrap();
+    // The slow one goes: what waited behind the check that hangs is asked of the next producer of its group.
+    drop(slow);
+    let _next = store.transaction_producer("slow", answering(LocalTransactionState::Commit).0).unwrap();
+    drop((let_go, asked));
+    let received = consumer.recv_timeout(seconds(60)).unwrap().expect("the check is made elsewhere");
+    assert_eq!(received.body_str().unwrap(), "two");
+    received.ack().unwrap();
+    let left = store.admin().half_messages(10).unwrap();
+    assert_eq!((left.len(), left[0].checks), (1, 1));
+    drop((consumer, quick));
+    store.close().unwrap();
 }
