@@ -64,7 +64,7 @@ pub use broker::{
     RecoveryReport, RetentionReport, Unread, VerifiedBroker,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use cluster::{Allocate, AllocateMessageQueueStrategy, Allocation};
+pub use cluster::{AckInOneStep, Allocate, AllocateMessageQueueStrategy, Allocation};
 pub use commitlog::MessageView;
 pub use config::{
     AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, Limit, Limits, OnMissingOffsets, Overflow,

@@ -1,7 +1,7 @@
 //! Which locks and wake-ups do we use? One door to them, so that a model checker can stand in, and the parker with
 //! which a consumer waits without costing the producer anything.
 
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
 pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::{

@@ -26,6 +26,8 @@ use pocketmq::{
 
 const CHILD: &str = "POCKETMQ_CRASH_CHILD";
 const POLICY: &str = "POCKETMQ_CRASH_POLICY";
+/// Says that the child consumes, transforms and produces.
+const PIPELINE: &str = "POCKETMQ_CRASH_PIPELINE";
 const KILLS: u32 = 12;
 const QUEUES: u32 = 3;
 const SENDERS: u64 = 2;
@@ -58,8 +60,12 @@ impl Mode {
 
 fn main() {
     match std::env::var(CHILD) {
+        Ok(dir) if std::env::var(PIPELINE).is_ok() => pipeline(Path::new(&dir)),
         Ok(dir) => child(Path::new(&dir)),
-        Err(_) => Mode::ALL.into_iter().for_each(kill_loop),
+        Err(_) => {
+            Mode::ALL.into_iter().for_each(kill_loop);
+            Mode::ALL.into_iter().filter(|mode| !mode.small).for_each(pipeline_loop);
+        }
     }
 }
 
@@ -112,6 +118,83 @@ fn child(dir: &Path) {
             }
         }
     });
+}
+
+/// Sends on what it receives, in one step with the acknowledgement, until it is killed.
+fn pipeline(dir: &Path) {
+    let name = std::env::var(POLICY).unwrap();
+    let store = open(dir, Mode::ALL.into_iter().find(|mode| mode.name() == name).unwrap());
+    let consumer = store.consumer("readers").subscribe("orders", "*").orderly().build().unwrap();
+    let producer = store.producer("senders").unwrap();
+    loop {
+        let order = consumer.recv().unwrap();
+        let line = format!("{} {}", order.queue_id(), order.queue_offset());
+        if order.queue_offset().get() % 7 == 3 {
+            // Of some nothing is made; that stays as it is too.
+            order.ack().unwrap();
+        } else {
+            producer.send_and_ack(Message::new("invoices", line.clone()), order).unwrap();
+        }
+        // Long lines: the pipe holds few of them, so that the parent is never far behind.
+        say(&format!("done {line:>250}"));
+    }
+}
+
+/// Kills a pipeline again and again: each order becomes one invoice, in order, and none becomes two (contract D10).
+fn pipeline_loop(mode: Mode) {
+    const ORDERS: u64 = 30_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), mode);
+    for topic in ["orders", "invoices"] {
+        store.create_topic(topic, TopicConfig::queues(1)).unwrap();
+    }
+    let producer = store.producer("senders").unwrap();
+    let orders: Vec<_> = (0..ORDERS).map(|n| Message::new("orders", n.to_string())).collect();
+    for batch in orders.chunks(100) {
+        producer.send_batch(batch).unwrap();
+    }
+    drop(producer);
+    store.close().unwrap();
+    let mut made = 0;
+    for round in 0..KILLS {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .env(CHILD, dir.path())
+            .env(POLICY, mode.name())
+            .env(PIPELINE, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut done = 0;
+        let enough = 50 + (u64::from(round) * 7_919) % 900;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let words = line.unwrap();
+            done = words.rsplit(' ').next().and_then(|word| word.parse().ok()).map_or(done, |n: u64| n + 1);
+            if done == made + enough {
+                child.kill().unwrap();
+            }
+        }
+        assert!(!child.wait().unwrap().success(), "the child ended by itself");
+        let store = open(dir.path(), mode);
+        let queue = store.queues("orders").unwrap().remove(0);
+        let committed = store.committed("readers", &queue).unwrap().unwrap().get();
+        assert!(committed >= done, "{done} were done, the group is at {committed}");
+        let queue = store.queues("invoices").unwrap().remove(0);
+        let mut invoices = Vec::new();
+        let mut at = QueueOffset::ZERO;
+        loop {
+            let page = store.pull(&queue, &Filter::all(), at, 256).unwrap();
+            if page.status == PullStatus::NoNewMessage {
+                break;
+            }
+            invoices.extend(page.messages.iter().map(|message| message.body_str().unwrap().into_owned()));
+            at = page.next_offset;
+        }
+        let expected: Vec<_> = (0..committed).filter(|n| n % 7 != 3).map(|n| format!("0 {n}")).collect();
+        assert_eq!(invoices, expected, "an invoice for each order before {committed}, and none for another");
+        store.close().unwrap();
+        made = committed;
+    }
+    println!("pipeline, {mode:?}: {KILLS} kills, {made} orders, none twice");
 }
 
 /// Writes a line in one piece, so that the parent never reads half of one that was finished.

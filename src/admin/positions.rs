@@ -158,7 +158,7 @@ fn place(broker: &Broker, key: &PositionKey, to: QueueOffset) -> Result<MovedPos
     // Who replays wants what was acknowledged out of turn too. Crash: without the move, what is leased comes again early;
     // the other way round some of it would be passed over.
     forget(broker, &key.group, &key.topic, key.queue_id)?;
-    broker.positions().reset(key, to)?;
+    broker.reset_position(key, to)?;
     let queue = MessageQueue::new(key.topic.clone(), broker.name().clone(), key.queue_id);
     Ok(MovedPosition { queue, from, to })
 }

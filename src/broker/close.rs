@@ -23,17 +23,21 @@ impl Broker {
 
     /// The same, for who holds the lock on writing already.
     fn checkpoint_held(&self, strict: bool) -> Result<()> {
-        let (dispatched, millis) = {
+        let (dispatched, millis, end) = {
             let state = self.put_state.lock();
-            (self.dispatched().get(), state.appender.store_millis())
+            (self.dispatched().get(), state.appender.store_millis(), state.appender.end())
         };
+        let acks = self.joined.mark(end);
         let flushed = self.flush_log();
+        self.settle_positions();
         let queues = self.queues.sync();
         let index = self.index.sync();
         // Topics and positions do not depend on the log: they are written also where that has failed.
         let topics = self.topics.save();
         let minimums = self.minimums.save();
         let positions = self.persist_positions();
+        let positions =
+            positions.and_then(|()| if flushed.is_ok() { self.note_joined(acks) } else { Ok(()) });
         let flushed = flushed?.get();
         let marked = self.watermark.update(|durable| {
             if queues.is_ok() {

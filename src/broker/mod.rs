@@ -15,6 +15,7 @@ mod deletions;
 mod dispatch;
 mod folder;
 mod halves;
+mod joined;
 mod key_run;
 mod limits;
 mod minimums;
@@ -57,6 +58,8 @@ pub use deletions::{Deletions, RetentionReport, Unread};
 use dispatch::Indexer;
 use folder::Folder;
 pub(crate) use halves::{Committed, target_of};
+use joined::Joined;
+pub(crate) use joined::JoinedAck;
 use limits::Limiter;
 use minimums::Minimums;
 use owner::Owner;
@@ -196,6 +199,7 @@ pub(crate) struct Broker {
     index: Index,
     topics: TopicTable,
     positions: Positions,
+    joined: Joined,
     watermark: Watermark,
     checkpoint: Checkpoint,
     checksums: Mutex<Checksums>,
@@ -256,6 +260,7 @@ impl Broker {
             index: settled.index,
             topics: parts.topics,
             positions: settled.positions,
+            joined: Joined::default(),
             watermark: parts.watermark,
             checkpoint: settled.checkpoint,
             checksums: Mutex::new(parts.checksums),
@@ -290,6 +295,7 @@ impl Broker {
     fn start(mut self, options: &BrokerOptions, started: Duration) -> Result<Arc<Self>> {
         self.checkpoint_now(true)?;
         self.owner.claim()?;
+        self.continue_joined()?;
         if self.limiter.is_some() {
             self.positions.watch();
         }

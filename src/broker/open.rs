@@ -13,6 +13,7 @@ use super::checksums::Checksums;
 use super::conf::{self, BrokerConf};
 use super::deleted::Deleted;
 use super::folder::Folder;
+use super::joined::FoundAcks;
 use super::minimums::Minimums;
 use super::operate::drop_leases;
 use super::owner::Owner;
@@ -68,8 +69,10 @@ impl Broker {
         let mut report = new_report(&options, &looked);
         let mut parts = gather(&options, &looked, lock, &mut report)?;
         let stored = Stored::read(&options, &looked, &mut report)?;
-        let verdict = verify(&options, &looked, &mut parts, &mut report, None)?;
-        let broker = mend(&options, &looked, Findings { parts, stored, verdict, report })?;
+        let mut acks = FoundAcks::peek(&disk, &looked.folder.own())?.filter(|_| !report.foreign);
+        let scope = Scope { whole: None, acks: acks.as_mut() };
+        let verdict = verify(&options, &looked, &mut parts, &mut report, scope)?;
+        let broker = mend(&options, &looked, Findings { parts, stored, verdict, acks, report })?;
         broker.start(&options, started)
     }
 }
@@ -105,8 +108,8 @@ pub(super) fn look_through(options: &BrokerOptions) -> Result<LookedThrough> {
     let mut report = new_report(options, &looked);
     let mut parts = gather(options, &looked, lock, &mut report)?;
     let positions = Stored::read(options, &looked, &mut report)?.positions;
-    let mode = RecoveryMode::SkipDamaged;
-    let verdict = verify(options, &looked, &mut parts, &mut report, Some(mode))?;
+    let scope = Scope { whole: Some(RecoveryMode::SkipDamaged), acks: None };
+    let verdict = verify(options, &looked, &mut parts, &mut report, scope)?;
     let mut index_faults = Vec::new();
     if report.last_stop == LastStop::Clean && !looked.index_unknown {
         let (_, warnings) = Index::open(Arc::clone(&options.disk), index_options(options, &looked))?;
@@ -367,6 +370,14 @@ fn completed(
     positions
 }
 
+/// How much of the log is read.
+struct Scope<'a> {
+    /// All of it, with this mode.
+    whole: Option<RecoveryMode>,
+    /// What messages acknowledge, where that is wanted.
+    acks: Option<&'a mut FoundAcks>,
+}
+
 /// Walks the log and decides where it ends: the part that is not known to be safe, or all of it, with the mode that is
 /// given then.
 fn verify(
@@ -374,8 +385,9 @@ fn verify(
     looked: &Looked,
     parts: &mut Parts,
     report: &mut RecoveryReport,
-    whole: Option<RecoveryMode>,
+    scope: Scope<'_>,
 ) -> Result<Verdict> {
+    let Scope { whole, acks } = scope;
     let durables = parts.watermark.get();
     let durable = if report.foreign {
         parts.checksums.end_at(durables.log);
@@ -387,7 +399,10 @@ fn verify(
     };
     let from = match whole {
         Some(_) => parts.log.start().get(),
-        None => start_of_walk(&parts.log, durables, report.foreign),
+        None => {
+            let acks = acks.as_ref().map_or(u64::MAX, |acks| acks.from());
+            start_of_walk(&parts.log, (durables, acks), report.foreign)
+        }
     };
     report.scanned_from = PhysicalOffset::new(from);
     let mut walk = Walk {
@@ -396,6 +411,7 @@ fn verify(
         mode: whole.unwrap_or(options.config.recovery),
         durable,
         named_until: named_until(&parts.queues, report.foreign)?,
+        acks,
         progress: options.progress.as_deref(),
         report,
     };
@@ -404,7 +420,7 @@ fn verify(
 
 /// Returns the lowest point from which on something may be missing; at least the last two files are always read, as
 /// a missing `abort` does not prove a clean stop.
-fn start_of_walk(log: &CommitLog, durables: Durables, foreign: bool) -> u64 {
+fn start_of_walk(log: &CommitLog, (durables, acks): (Durables, u64), foreign: bool) -> u64 {
     let start = log.start().get();
     if foreign {
         return start;
@@ -412,7 +428,7 @@ fn start_of_walk(log: &CommitLog, durables: Durables, foreign: bool) -> u64 {
     let starts = log.files().starts();
     let last_two = starts.iter().rev().nth(1).copied().unwrap_or(start);
     let hole = log.files().holes().first().map_or(u64::MAX, |(from, _)| *from);
-    durables.log.min(durables.queues).min(last_two).min(hole).max(start)
+    durables.log.min(durables.queues).min(acks).min(last_two).min(hole).max(start)
 }
 
 /// Returns the byte behind the last record that a queue names.
@@ -431,12 +447,13 @@ struct Findings {
     parts: Parts,
     stored: Stored,
     verdict: Verdict,
+    acks: Option<FoundAcks>,
     report: RecoveryReport,
 }
 
 /// Makes the folder what the verdict says, and takes it over.
 fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<Broker> {
-    let Findings { mut parts, mut stored, verdict, mut report } = findings;
+    let Findings { mut parts, mut stored, verdict, acks, mut report } = findings;
     let disk = &options.disk;
     let folder = &looked.folder;
     let own = folder.own();
@@ -450,6 +467,9 @@ fn mend(options: &BrokerOptions, looked: &Looked, findings: Findings) -> Result<
     follow_log(&parts)?;
     report.end = PhysicalOffset::new(verdict.end);
     let index = open_index(options, looked, &parts, &mut report)?;
+    if let Some(acks) = &acks {
+        acks.raise(&mut stored.positions);
+    }
     stored.clamp(&parts.queues, &mut report);
     if report.foreign {
         drop_leases(disk.as_ref(), &own)?;

@@ -64,6 +64,8 @@ impl Broker {
 
     /// After an error the messages are there still, or gone; call again. Until then the topic may take none.
     fn remove_messages(&self, name: &TopicName, fate: Fate) -> Result<bool> {
+        self.check_writable()?;
+        let _alone = self.settle_for_move()?;
         let _nothing_else_goes = self.removing.lock();
         let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
@@ -107,6 +109,8 @@ impl Broker {
     /// Removes the messages of one queue and the positions in it. Its numbers go on where they ended, should its topic get
     /// it back. Durable on return. Returns how many messages went; `None` if there is no such queue.
     pub(crate) fn delete_queue(&self, topic: &TopicName, queue_id: u32) -> Result<Option<u64>> {
+        self.check_writable()?;
+        let _alone = self.settle_for_move()?;
         let _nothing_else_goes = self.removing.lock();
         let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
@@ -126,6 +130,8 @@ impl Broker {
 
     /// Forgets positions. Durable on return. Returns how many.
     pub(crate) fn remove_positions(&self, unwanted: &dyn Fn(&PositionKey) -> bool) -> Result<usize> {
+        self.check_writable()?;
+        let _alone = self.settle_for_move()?;
         let _one_after_the_other = self.writing.lock();
         self.check_writable()?;
         let removed = self.positions.remove_where(unwanted)?;

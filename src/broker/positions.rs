@@ -62,12 +62,34 @@ pub(crate) struct Position {
     value: AtomicU64,
     /// Where its cell lies in the file.
     place: AtomicU64,
+    /// The byte before which the log has to be on disk until the cell may say the same; 0 where it does.
+    waits_for: AtomicU64,
+    /// What the cell says where it waits.
+    written: AtomicU64,
 }
 
 impl Position {
     /// Returns the next queue offset to consume.
     pub(crate) fn get(&self) -> QueueOffset {
         QueueOffset::new(self.value.load(Ordering::Acquire))
+    }
+
+    fn new(value: QueueOffset, place: u64) -> Self {
+        let (value, waits) = (AtomicU64::new(value.get()), || AtomicU64::new(0));
+        Self { value, place: AtomicU64::new(place), waits_for: waits(), written: waits() }
+    }
+
+    /// Returns the byte before which the log has to be on disk until the file may say what this says.
+    pub(super) fn waits_for(&self) -> Option<u64> {
+        Some(self.waits_for.load(Ordering::Acquire)).filter(|end| *end > 0)
+    }
+
+    /// Returns what the file may say.
+    fn settled(&self) -> QueueOffset {
+        match self.waits_for() {
+            Some(_) => QueueOffset::new(self.written.load(Ordering::Acquire)),
+            None => self.get(),
+        }
     }
 
     /// Tells whether commits still count: not once the position was reset, or its topic deleted. Who holds this goes on
@@ -100,6 +122,9 @@ pub(crate) struct Positions {
     moves: AtomicU64,
     setbacks: AtomicU64,
     freed: Arrivals,
+    /// Positions that wait for the flush of a message.
+    waiting: Mutex<Vec<Arc<Position>>>,
+    any_waits: AtomicBool,
     /// A sync of the file failed: what the system calls clean may not be on disk, so the file is written anew.
     suspect: AtomicBool,
 }
@@ -123,9 +148,7 @@ impl Positions {
         json: PositionsJson,
         entries: Vec<(PositionKey, QueueOffset)>,
     ) -> Result<Self> {
-        let table = entries.into_iter().map(|(key, offset)| {
-            (key, Arc::new(Position { value: AtomicU64::new(offset.get()), place: AtomicU64::new(0) }))
-        });
+        let table = entries.into_iter().map(|(key, offset)| (key, Arc::new(Position::new(offset, 0))));
         let table: HashMap<_, _> = table.collect();
         let file = RwLock::new(write_file(disk.as_ref(), &own, &table)?);
         disk.sync_dir(&own)?;
@@ -134,7 +157,23 @@ impl Positions {
         let (dirty, suspect) = (AtomicBool::new(true), AtomicBool::new(false));
         let (changes, moves, setbacks) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
         let (watched, freed) = (AtomicBool::new(false), Arrivals::default());
-        Ok(Self { disk, own, table, file, json, dirty, changes, watched, moves, setbacks, freed, suspect })
+        let (waiting, any_waits) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self {
+            disk,
+            own,
+            table,
+            file,
+            json,
+            dirty,
+            changes,
+            watched,
+            moves,
+            setbacks,
+            freed,
+            waiting,
+            any_waits,
+            suspect,
+        })
     }
 
     /// Makes the files of these positions in the folder of a copy. The JSON file is written with the next persist.
@@ -164,16 +203,59 @@ impl Positions {
             return Ok(Arc::clone(known));
         }
         let place = self.append(key, first)?;
-        let new = Arc::new(Position { value: AtomicU64::new(first.get()), place: AtomicU64::new(place) });
+        let new = Arc::new(Position::new(first, place));
         table.insert(key.clone(), Arc::clone(&new));
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.dirty.store(true, Ordering::Release);
         Ok(new)
     }
 
+    /// Moves a position whose message is in the log and not on disk: the file says so once everything before `end` is.
+    pub(super) fn commit_behind(&self, position: &Arc<Position>, next: QueueOffset, end: u64) {
+        let mut waiting = self.waiting.lock();
+        if position.waits_for().is_none() {
+            position.written.store(position.get().get(), Ordering::Release);
+            waiting.push(Arc::clone(position));
+        }
+        position.waits_for.fetch_max(end.max(1), Ordering::AcqRel);
+        self.any_waits.store(true, Ordering::Release);
+        position.value.store(next.get(), Ordering::Release);
+        drop(waiting);
+        if self.watched.load(Ordering::Relaxed) {
+            self.tell();
+        }
+    }
+
+    /// Tells whether a position waits for a flush.
+    pub(super) fn any_waits(&self) -> bool {
+        self.any_waits.load(Ordering::Acquire)
+    }
+
+    /// Writes the positions that wait for nothing more than a flush up to this byte.
+    pub(super) fn settle(&self, flushed: u64) {
+        let mut waiting = self.waiting.lock();
+        let file = self.file.read();
+        waiting.retain(|position| {
+            let place = position.place.load(Ordering::Relaxed);
+            let is_due = position.waits_for.load(Ordering::Acquire) <= flushed;
+            if place != NOWHERE
+                && is_due
+                && file.map.store_u64(to_usize(place), position.get().get()).is_err()
+            {
+                return true;
+            }
+            if is_due {
+                position.waits_for.store(0, Ordering::Release);
+                self.dirty.store(true, Ordering::Release);
+            }
+            !is_due && place != NOWHERE
+        });
+        self.any_waits.store(!waiting.is_empty(), Ordering::Release);
+    }
+
     /// Stores a position. It survives the death of the process when this returns, and power loss after the next
-    /// persist.
-    pub(crate) fn commit(&self, position: &Position, next: QueueOffset) -> Result<()> {
+    /// persist. Not for one that waits for a flush.
+    pub(in crate::broker) fn commit(&self, position: &Position, next: QueueOffset) -> Result<()> {
         let file = self.file.read();
         let before = position.value.swap(next.get(), Ordering::AcqRel);
         let place = position.place.load(Ordering::Relaxed);
@@ -237,7 +319,7 @@ impl Positions {
     /// Moves a position from outside, making it where there is none: whoever commits to the one that was there before is
     /// not heard any more. It survives the death of the process when this returns, and power loss after the next
     /// persist.
-    pub(crate) fn reset(&self, key: &PositionKey, next: QueueOffset) -> Result<()> {
+    pub(super) fn reset(&self, key: &PositionKey, next: QueueOffset) -> Result<()> {
         let mut table = self.table.write();
         let Some(old) = table.get(key).cloned() else {
             drop(table);
@@ -249,8 +331,7 @@ impl Positions {
         let place = old.place.load(Ordering::Relaxed);
         file.map.store_u64(to_usize(place), next.get())?;
         old.place.store(NOWHERE, Ordering::Release);
-        let new = Position { value: AtomicU64::new(next.get()), place: AtomicU64::new(place) };
-        table.insert(key.clone(), Arc::new(new));
+        table.insert(key.clone(), Arc::new(Position::new(next, place)));
         self.dirty.store(true, Ordering::Release);
         drop((file, table));
         // As if an entry had come and one had gone: who keeps the old ones looks again.
@@ -263,6 +344,14 @@ impl Positions {
     pub(crate) fn all(&self) -> Vec<(PositionKey, QueueOffset)> {
         let table = self.table.read();
         let mut all: Vec<_> = table.iter().map(|(key, position)| (key.clone(), position.get())).collect();
+        all.sort();
+        all
+    }
+
+    /// Returns what the file may say, by topic, group and queue.
+    fn all_settled(&self) -> Vec<(PositionKey, QueueOffset)> {
+        let table = self.table.read();
+        let mut all: Vec<_> = table.iter().map(|(key, position)| (key.clone(), position.settled())).collect();
         all.sort();
         all
     }
@@ -324,7 +413,7 @@ impl Positions {
             return Ok(false);
         }
         // The mapped file is never older on disk than the other one, so it may win whenever it is ours.
-        let written = self.sync().and_then(|()| json.save(&self.all(), announce));
+        let written = self.sync().and_then(|()| json.save(&self.all_settled(), announce));
         if let Err(error) = written {
             self.dirty.store(true, Ordering::Release);
             return Err(Error::OffsetNotPersisted(error.to_string().into()));
@@ -376,7 +465,7 @@ fn write_file(disk: &dyn Disk, own: &Path, table: &HashMap<PositionKey, Arc<Posi
     let mut file = create(disk, own, needed.next_power_of_two().max(FILE_LEN_MIN))?;
     let mut places = Vec::with_capacity(table.len());
     for (key, position) in table {
-        places.push((position, put_entry(&mut file, &encode(key, position.get()))?));
+        places.push((position, put_entry(&mut file, &encode(key, position.settled()))?));
     }
     file.map.sync(0..file.end)?;
     disk.rename(&own.join(NEW), &own.join("positions"))?;

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::checksums::Checksums;
+use super::joined::FoundAcks;
 use super::report::{LostRange, RecoveryProgress, RecoveryReport};
 use crate::commitlog::{CommitLog, Cursor, Found};
 use crate::config::RecoveryMode;
@@ -47,6 +48,8 @@ pub(super) struct Walk<'a> {
     pub(super) durable: DurablePoint,
     /// Queue units name records at least up to here.
     pub(super) named_until: u64,
+    /// What messages acknowledge, where any ever did.
+    pub(super) acks: Option<&'a mut FoundAcks>,
     pub(super) progress: Option<&'a (dyn Fn(&RecoveryProgress) + Send + Sync)>,
     pub(super) report: &'a mut RecoveryReport,
 }
@@ -87,6 +90,9 @@ impl Walk<'_> {
 
     fn note(&mut self, record: &Record<'_>, verdict: &mut Verdict) {
         self.report.records = self.report.records.saturating_add(1);
+        if let Some(acks) = &mut self.acks {
+            acks.note(record);
+        }
         verdict.store_millis = verdict.store_millis.max(record.store_millis());
         let end = record.physical_offset().get().saturating_add(u64::from(record.size()));
         if matches!(self.durable, DurablePoint::StoreTime(millis) if record.store_millis() <= millis) {

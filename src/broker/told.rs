@@ -116,6 +116,7 @@ impl Broker {
 
     /// Makes the calls of everything that is decided by now. Call it after every flush, however that ended.
     pub(super) fn tell_flushed(&self) {
+        self.settle_positions();
         // Ordering: stands between the flush and the look for calls; `when_flushed` has its partner.
         fence(Ordering::SeqCst);
         if self.flush_calls.count.load(Ordering::Relaxed) > 0 {

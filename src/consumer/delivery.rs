@@ -8,10 +8,12 @@ use std::time::Duration;
 use super::lane::{Lane, Taken, Ticket};
 use super::member::Member;
 use super::retry::Failure;
+use crate::broker::JoinedAck;
+use crate::cluster::{AckInOneStep, Acknowledge};
 use crate::commitlog::MessageView;
 use crate::delay::NextAttempt;
-use crate::error::Result;
-use crate::types::MessageQueue;
+use crate::error::{Error, Result};
+use crate::types::{MessageQueue, QueueOffset};
 
 /// A message that was handed out and waits to be acknowledged.
 ///
@@ -30,6 +32,8 @@ pub struct Delivery {
     lane: Arc<Lane>,
     /// `None` once something has been said of it.
     ticket: Option<Ticket>,
+    /// It is being acknowledged by sending another message, after which the group is there.
+    joining: Option<(Ticket, QueueOffset)>,
     attempt: u32,
     message: MessageView,
 }
@@ -37,7 +41,7 @@ pub struct Delivery {
 impl Delivery {
     pub(super) fn new(member: Arc<Member>, lane: Arc<Lane>, taken: Taken) -> Self {
         let Taken { message, ticket } = taken;
-        Self { member, lane, attempt: ticket.attempt, ticket: Some(ticket), message }
+        Self { member, lane, attempt: ticket.attempt, ticket: Some(ticket), joining: None, message }
     }
 
     /// Says that the message has been handled. Once everything before it in its queue is acknowledged too, the group's
@@ -114,6 +118,25 @@ impl Delivery {
     }
 }
 
+impl Acknowledge for Delivery {
+    fn begin(&mut self) -> Result<JoinedAck> {
+        let late = || Error::InvalidReceipt("of a message of which something has been said already".into());
+        let ticket = self.ticket.as_ref().ok_or_else(late)?;
+        let ack = self.member.begin_join(&self.lane, ticket)?;
+        self.joining = self.ticket.take().map(|ticket| (ticket, ack.next));
+        Ok(ack)
+    }
+
+    fn end(mut self) -> Result<()> {
+        match self.joining.take() {
+            Some((ticket, next)) => self.member.end_join(&self.lane, &ticket, next),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AckInOneStep for Delivery {}
+
 impl Deref for Delivery {
     type Target = MessageView;
 
@@ -125,7 +148,13 @@ impl Deref for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         // Where no copy can be stored, the message comes back from here.
-        let _ = self.settle(NextAttempt::AsPolicySays, "");
+        if self.ticket.is_some() {
+            let _ = self.settle(NextAttempt::AsPolicySays, "");
+        } else if let Some((ticket, _)) = self.joining.take() {
+            let taken = Taken { message: self.message.clone(), ticket };
+            let failure = Failure { next: NextAttempt::AsPolicySays, reason: "" };
+            let _ = self.member.fail_join(&self.lane, &taken, failure);
+        }
     }
 }
 

@@ -229,7 +229,7 @@ impl Desk {
     /// Goes on elsewhere: what lay before is gone, or what was committed lies beyond the end.
     fn correct(&self, ledger: &mut Ledger, next: QueueOffset) -> Result<()> {
         if ledger.move_to(next) {
-            return self.lane.broker().positions().commit(&self.position, next);
+            return self.lane.broker().commit_position(&self.position, next);
         }
         if next > ledger.next() {
             ledger.look_from(next);
@@ -240,7 +240,7 @@ impl Desk {
     /// Commits everything up to the first message that is not acknowledged.
     fn commit(&self, ledger: &mut Ledger) -> Result<()> {
         if let Some(next) = ledger.pass() {
-            self.lane.broker().positions().commit(&self.position, next)?;
+            self.lane.broker().commit_position(&self.position, next)?;
         }
         ledger.drop_passed(&self.leases)
     }

@@ -11,10 +11,10 @@ use super::lane_work::{Entry, Work};
 use super::seen::Seen;
 use super::settings::{FlowLimits, Mode};
 use super::window::Place;
-use crate::broker::{Broker, Position, PullRequest, PullStatus, TopicOfBroker};
+use crate::broker::{Broker, JoinedAck, Position, PositionKey, PullRequest, PullStatus, TopicOfBroker};
 use crate::cluster::{Gate, RouteQueue};
 use crate::commitlog::MessageView;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::sync::Mutex;
 use crate::types::{MessageQueue, QueueOffset};
@@ -411,7 +411,7 @@ impl Lane {
                     for message in pulled.messages {
                         work.admit(self.shown(message));
                     }
-                    self.advance(work)?;
+                    self.advance_over_unwanted(work)?;
                     if !work.ready.is_empty() {
                         return Ok(());
                     }
@@ -426,7 +426,7 @@ impl Lane {
     fn correct(&self, work: &mut Work, next: QueueOffset) -> Result<()> {
         if work.window.span() == 0 {
             work.window.move_to(next);
-            return self.broker.positions().commit(&work.position, next);
+            return self.broker.commit_position(&work.position, next);
         }
         // Messages before the hole are still under way; the places of the hole are done.
         work.window.extend_to(next);
@@ -435,9 +435,52 @@ impl Lane {
 
     /// Commits everything up to the first message that is not done.
     fn advance(&self, work: &mut Work) -> Result<()> {
-        match work.window.pass() {
-            Some(next) => self.broker.positions().commit(&work.position, next),
+        match work.passed() {
+            Some(next) => self.broker.commit_position(&work.position, next),
             None => Ok(()),
         }
+    }
+
+    /// The same, where nothing but what nobody wants may be passed.
+    fn advance_over_unwanted(&self, work: &mut Work) -> Result<()> {
+        match work.passed() {
+            Some(next) => self.broker.pass_position(&work.position, next),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to acknowledge a message by sending another one: nobody else may say anything of it meanwhile.
+    /// [`end_join`](Self::end_join) or [`put_away`](Self::put_away) has to follow.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidReceipt` where it comes too late; `InvalidArgument` where a message before it is not acknowledged.
+    pub(super) fn begin_join(&self, ticket: &Ticket, key: PositionKey) -> Result<JoinedAck> {
+        let mut work = self.work.lock();
+        if !work.counts(ticket) {
+            let late =
+                format!("of the message at {} of {}: its queue has changed hands", ticket.offset, self.queue);
+            return Err(Error::InvalidReceipt(late.into()));
+        }
+        let Some(next) = work.window.after_first(ticket.offset) else {
+            let reason = "messages before it in its queue are not acknowledged: acknowledge in order, as an orderly() consumer does by itself";
+            return Err(Error::argument("delivery", reason));
+        };
+        work.window.set(ticket.offset, Place::Returning);
+        Ok(JoinedAck { broker: self.broker.name().clone(), key, position: Arc::clone(&work.position), next })
+    }
+
+    /// Notes that a message was acknowledged by sending another one, which has moved the position to `next`.
+    pub(super) fn end_join(&self, ticket: &Ticket, next: QueueOffset) -> Result<Signals> {
+        let mut work = self.work.lock();
+        if work.window.get(ticket.offset) != Some(Place::Returning) {
+            return Ok(work.signals());
+        }
+        let noted = self.seen.note(|| self.read(ticket.offset));
+        work.out = work.out.saturating_sub(1);
+        work.done(ticket.offset, ticket.size);
+        let further = work.passed().filter(|place| *place > next);
+        let advanced = further.map_or(Ok(()), |place| self.broker.commit_position(&work.position, place));
+        noted.and(advanced).map(|()| work.signals())
     }
 }

@@ -61,6 +61,12 @@ impl Work {
         }
     }
 
+    /// Passes what is done at the front, and returns where that ends if it may be committed: not once the queue is
+    /// somebody else's business, who goes on from what is committed.
+    pub(super) fn passed(&mut self) -> Option<QueueOffset> {
+        self.window.pass().filter(|_| self.gate != Gate::Shut)
+    }
+
     /// Tells whether messages may be handed out to the owner of this epoch now.
     pub(super) fn may_hand_out(&mut self, rules: &TakeRules<'_>) -> bool {
         if self.gate != Gate::Open(rules.epoch) {

@@ -8,6 +8,7 @@ use super::group::{Group, Owned};
 use super::lane::{Lane, PutAway, Signals, TakeRules, Taken, Ticket};
 use super::retry::{Failure, HandBack};
 use super::settings::{Mode, Settings, StartFrom, Terms};
+use crate::broker::JoinedAck;
 use crate::cluster::MemberId;
 use crate::commitlog::MessageView;
 use crate::config::Background;
@@ -267,6 +268,31 @@ impl Member {
             return Ok(());
         }
         self.put_away(lane, ticket, message, failure)
+    }
+
+    /// Begins to acknowledge a message by sending another one.
+    pub(super) fn begin_join(&self, lane: &Lane, ticket: &Ticket) -> Result<JoinedAck> {
+        self.group.cluster.check_open()?;
+        lane.begin_join(ticket, self.group.key(&lane.queue))
+    }
+
+    /// Ends what [`begin_join`](Self::begin_join) began: the other message is stored, and the position has moved.
+    pub(super) fn end_join(&self, lane: &Arc<Lane>, ticket: &Ticket, next: QueueOffset) -> Result<()> {
+        self.settled(lane, lane.end_join(ticket, next))
+    }
+
+    /// Ends it the other way: nothing is stored, and the attempt has failed. Blocks as [`fail`](Self::fail) does.
+    pub(super) fn fail_join(&self, lane: &Arc<Lane>, taken: &Taken, failure: Failure<'_>) -> Result<()> {
+        let Taken { message, ticket } = taken;
+        let in_place = self.mode == Mode::Orderly && !self.settings.retries.is_last_in_place(ticket.attempt);
+        match self.model {
+            Model::Broadcasting => self.settled(lane, lane.put_away(ticket, PutAway::Stored)),
+            Model::Clustering if in_place => {
+                let due = self.now().saturating_add(self.settings.suspend);
+                self.settled(lane, lane.put_away(ticket, PutAway::InPlace(due)))
+            }
+            Model::Clustering => self.put_away(lane, ticket, message, failure),
+        }
     }
 
     fn put_away(

@@ -455,7 +455,7 @@ impl PullConsumer {
             }
             cursor.broker.check_writable()?;
             let position = cursor.broker.positions().position(&self.key(queue), cursor.next)?;
-            cursor.broker.positions().commit(&position, cursor.next)?;
+            cursor.broker.commit_position(&position, cursor.next)?;
             cursor.committed = Some(cursor.next);
         }
         Ok(())

@@ -90,6 +90,12 @@ impl Window {
         Some(self.base)
     }
 
+    /// Returns where the window will begin once its first message is done, if that is the one at `offset`.
+    pub(super) fn after_first(&self, offset: QueueOffset) -> Option<QueueOffset> {
+        let done = self.places.iter().skip(1).take_while(|place| **place == Place::Done).count();
+        (offset == self.base && !self.places.is_empty()).then(|| self.base.plus(to_u64(done)).plus(1))
+    }
+
     /// Walks through all places.
     pub(super) fn iter(&self) -> impl Iterator<Item = (QueueOffset, Place)> {
         (0..).zip(&self.places).map(|(index, place)| (self.base.plus(index), *place))

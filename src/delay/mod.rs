@@ -254,7 +254,7 @@ impl Delays {
         let queue_id = if exists { wanted } else { wanted.checked_rem(config.write_queues).unwrap_or(0) };
         let mut properties = Vec::with_capacity(message.properties().encoded().len());
         // A stale checksum of the whole record would stand in the middle of a sound one (contract, point 9).
-        append_without(&mut properties, message.properties(), &[name::CRC32]);
+        append_without(&mut properties, message.properties(), &[name::CRC32, name::ACK]);
         let put = put_again(&message, &properties, message.reconsume_times());
         let slot = self.broker.slot(&topic, queue_id)?;
         match self.broker.put_admitted(&topic, &slot, &put, WaitForFlush::No) {

@@ -130,8 +130,15 @@ fn check_flushed(stored: Stored) -> Result<()> {
 fn properties_of(message: &MessageView, level: Option<u32>, reason: &str) -> Vec<u8> {
     let from = message.properties();
     let [retry_topic, origin] = from.pick([name::RETRY_TOPIC, name::ORIGIN_MESSAGE_ID]);
-    let mut replaced =
-        vec![name::CRC32, name::DELAY, name::WAIT, name::RETRY_TOPIC, name::ORIGIN_MESSAGE_ID, name::FAILURE];
+    let mut replaced = vec![
+        name::CRC32,
+        name::ACK,
+        name::DELAY,
+        name::WAIT,
+        name::RETRY_TOPIC,
+        name::ORIGIN_MESSAGE_ID,
+        name::FAILURE,
+    ];
     if level.is_none() {
         // A dead letter does not expire, nor does one that is given back.
         replaced.push(name::EXPIRES_IN);

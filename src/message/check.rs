@@ -12,7 +12,7 @@ const TRANSIENT_PREFIX: &str = "__RMQ.TRANSIENT.";
 
 /// Names that mean something to a broker or a client of RocketMQ, in order: a value of the user's there would forge a
 /// delay, a transaction or another message's id.
-const RESERVED: [&str; 66] = [
+const RESERVED: [&str; 67] = [
     "1ST_POP_TIME",
     "ARRIVE_TIME",
     "BORN_TIMESTAMP",
@@ -76,6 +76,7 @@ const RESERVED: [&str; 66] = [
     "__BORNHOST",
     "__CRC32#",
     "__LITE_TOPIC",
+    "__POCKETMQ_ACK",
     "__POCKETMQ_EXPIRES_IN",
     "__POCKETMQ_FAILURE",
     "__SHARDINGKEY",

@@ -40,6 +40,8 @@ pub(crate) mod name {
     pub(crate) const PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
     /// Ours: how many milliseconds after its birth the message is worth nothing any more.
     pub(crate) const EXPIRES_IN: &str = "__POCKETMQ_EXPIRES_IN";
+    /// Ours: what was acknowledged by sending the message.
+    pub(crate) const ACK: &str = "__POCKETMQ_ACK";
     /// Ours: why the last attempt to consume the message failed.
     pub(crate) const FAILURE: &str = "__POCKETMQ_FAILURE";
 }

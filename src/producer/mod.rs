@@ -10,6 +10,7 @@ mod callback;
 mod faults;
 mod hooks;
 mod in_flight;
+mod joined;
 mod once;
 mod oneway;
 mod receipt;

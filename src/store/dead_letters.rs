@@ -151,7 +151,7 @@ impl DeadLetters {
             let key = position_key(self.group.as_str(), &from.queue)?;
             let next = message.queue_offset().plus(1);
             let position = from.broker.positions().position(&key, next)?;
-            from.broker.positions().commit(&position, next)
+            from.broker.commit_position(&position, next)
         };
         Redriven {
             message_id: message.message_id(),

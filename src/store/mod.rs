@@ -315,7 +315,7 @@ impl Store {
             // What was acknowledged out of turn is to come again too.
             forget(broker, &key.group, &key.topic, key.queue_id)?;
         }
-        broker.positions().commit(&position, offset)
+        broker.commit_position(&position, offset)
     }
 
     /// Returns what the opening found and did, one report a broker.

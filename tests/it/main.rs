@@ -19,6 +19,7 @@ mod expiry;
 mod filter;
 mod golden;
 mod groups;
+mod joined;
 mod lookup;
 mod memory;
 mod model;

@@ -46,6 +46,7 @@ impl Work<'_> {
     /// Copies what says how far somebody has come, and what a RocketMQ broker keeps here and we do not touch. Call it
     /// before the end is taken: what is done again does no harm, what is passed over is lost.
     pub(super) fn copy_progress(&mut self) -> Result<()> {
+        self.broker.copy_joined(self.place.disk, &self.folder.own())?;
         let (from, to) = (self.broker.folder.own(), self.folder.own());
         if self.broker.minimums.any() {
             self.broker.minimums.write_copy(self.place.disk.as_ref(), &to)?;

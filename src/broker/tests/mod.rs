@@ -4,6 +4,7 @@ mod damage;
 mod derived;
 mod disk;
 mod folders;
+mod joined;
 mod limits;
 mod refused;
 mod removal;
