@@ -33,6 +33,7 @@ mod consumer;
 mod dedup;
 mod delay;
 mod error;
+mod events;
 mod filter;
 mod index;
 mod lease;

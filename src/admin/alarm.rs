@@ -14,6 +14,7 @@ use super::groups::GroupLag;
 use crate::cluster::{Cluster, Driven};
 use crate::config::Background;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::sync::Mutex;
 use crate::types::GroupName;
 
@@ -137,6 +138,10 @@ impl Watch {
                 let was_behind = std::mem::replace(&mut self.state.lock().is_behind, is_behind);
                 if is_behind != was_behind {
                     let state = if is_behind { LagState::Behind } else { LagState::CaughtUp };
+                    match state {
+                        LagState::Behind => events::group_behind(&self.group, &lag.messages()),
+                        LagState::CaughtUp => events::group_caught_up(&self.group, &lag.messages()),
+                    }
                     // Without a lock: what is told may ask the store whatever it likes.
                     (self.told)(&LagAlarm { state, lag });
                 }

@@ -4,6 +4,7 @@ use super::Admin;
 use super::topics::{queue_count, queue_ids};
 use crate::broker::PositionKey;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::lease::forget_group;
 use crate::types::{GroupName, MessageQueue, TopicName};
 
@@ -87,6 +88,9 @@ impl Admin {
         }
         let gone = broker.delete_queue(&topic, queue.queue_id())?;
         self.cluster.tell_moved(&topic);
+        if let Some(messages) = &gone {
+            events::queue_deleted(queue, messages);
+        }
         gone.ok_or_else(|| Error::argument("queue", format!("there is no {queue}")))
     }
 
@@ -114,6 +118,7 @@ impl Admin {
             self.cluster.delete_topic(&retry)?;
             deleted.retry_topic = Some(retry);
         }
+        events::group_deleted(&group, &deleted.positions);
         Ok(deleted)
     }
 

@@ -6,6 +6,8 @@
 mod alarm;
 mod browse;
 mod cleaning;
+#[cfg(feature = "metrics")]
+mod figures;
 mod groups;
 mod halves;
 mod positions;

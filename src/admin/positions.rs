@@ -8,6 +8,7 @@ use super::Admin;
 use super::topics::queue_ids;
 use crate::broker::{Broker, PositionKey};
 use crate::error::{Error, Result};
+use crate::events;
 use crate::lease::forget;
 use crate::types::{GroupName, MessageQueue, QueueOffset, TopicName, millis_of};
 
@@ -160,5 +161,6 @@ fn place(broker: &Broker, key: &PositionKey, to: QueueOffset) -> Result<MovedPos
     forget(broker, &key.group, &key.topic, key.queue_id)?;
     broker.reset_position(key, to)?;
     let queue = MessageQueue::new(key.topic.clone(), broker.name().clone(), key.queue_id);
+    events::position_moved(&key.group, &queue, &to);
     Ok(MovedPosition { queue, from, to })
 }

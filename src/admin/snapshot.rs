@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::broker::{BrokerSnapshot, SnapshotPlace, UNFINISHED};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::storage::{Disk, EntryKind, FileLock, RealDisk};
 
 /// What a snapshot holds.
@@ -63,9 +64,11 @@ pub(crate) fn take_snapshot(cluster: &Cluster, store_dir: &Path, dir: &Path) -> 
         // The first error is the one to tell; what stays is marked, and the next snapshot removes it.
         let _ = disk.remove_dir_all(&unfinished.dir);
     }
-    let brokers = made?;
+    let brokers = made.inspect_err(|error| events::snapshot_failed(&dir.display(), error))?;
     let took = cluster.clock().monotonic().saturating_sub(started);
-    Ok(SnapshotReport { dir, brokers, took })
+    let report = SnapshotReport { dir, brokers, took };
+    events::snapshot_taken(&report);
+    Ok(report)
 }
 
 /// The folder in which a snapshot is made, and the lock on it.

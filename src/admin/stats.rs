@@ -84,11 +84,14 @@ impl Rate {
     #[must_use]
     pub fn per_second(&self) -> f64 {
         let seconds = self.over.as_secs_f64();
-        // Exact in its two halves, as far as a `f64` goes.
-        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).map_or(0.0, f64::from);
-        let count = half(self.count >> 32) * 4_294_967_296.0 + half(self.count);
-        if seconds > 0.0 { count / seconds } else { 0.0 }
+        if seconds > 0.0 { float(self.count) / seconds } else { 0.0 }
     }
+}
+
+/// Returns a count as a float: exact in its two halves, as far as a `f64` goes.
+pub(super) fn float(count: u64) -> f64 {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).map_or(0.0, f64::from);
+    half(count >> 32) * 4_294_967_296.0 + half(count)
 }
 
 /// How fast everything has risen between two samples.

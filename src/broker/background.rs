@@ -15,6 +15,7 @@ use super::key_run::KEYS_MAX;
 use crate::commitlog::LogFile;
 use crate::config::Background;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, fence};
 use crate::types::{to_u64, to_usize};
 
@@ -170,8 +171,20 @@ impl Broker {
     fn allocate_in_background(&self) {
         self.workers.allocator_called.store(false, Ordering::Relaxed);
         if let Err(Error::StoreFull(_)) = self.allocate_step() {
-            self.full.store(true, Ordering::Relaxed);
+            self.note_full();
             self.workers.call(&self.workers.retainer_called, |channels| &channels.retain);
+        }
+    }
+
+    fn note_full(&self) {
+        if !self.full.swap(true, Ordering::Relaxed) {
+            events::disk_full(&self.name);
+        }
+    }
+
+    fn note_room(&self) {
+        if self.full.swap(false, Ordering::Relaxed) {
+            events::disk_has_room(&self.name);
         }
     }
 
@@ -193,7 +206,10 @@ impl Broker {
         let _ = self.retain_when_due();
         // A full disk stops neither the indexing nor the flush.
         let allocated = self.allocate_step();
-        self.full.store(matches!(allocated, Err(Error::StoreFull(_))), Ordering::Relaxed);
+        match allocated {
+            Err(Error::StoreFull(_)) => self.note_full(),
+            _ => self.note_room(),
+        }
         self.index_in_background();
         self.flush_step()?;
         allocated

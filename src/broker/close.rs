@@ -4,6 +4,7 @@ use super::Broker;
 use super::open::write_abort;
 use super::queue_ends::QueueEnds;
 use crate::error::Result;
+use crate::events;
 use crate::sync::Ordering;
 
 impl Broker {
@@ -61,7 +62,7 @@ impl Broker {
             ("checkpoint", marked.as_ref().err()),
         ];
         let failed = parts.iter().filter_map(|(part, error)| error.map(|error| format!("{part}: {error}")));
-        *self.troubles.lock() = failed.collect();
+        self.note_troubles(failed.collect());
         if strict {
             queues?;
             topics?;
@@ -70,6 +71,17 @@ impl Broker {
             marked?;
         }
         Ok(())
+    }
+
+    fn note_troubles(&self, now: Vec<String>) {
+        let mut before = self.troubles.lock();
+        if *before != now {
+            now.iter().for_each(|trouble| events::degraded(&self.name, trouble));
+            if now.is_empty() {
+                events::recovered(&self.name);
+            }
+            *before = now;
+        }
     }
 
     pub(super) fn persist_positions(&self) -> Result<()> {
@@ -91,6 +103,10 @@ impl Broker {
         // Held until the folder is given up: nobody who came before writes into it afterwards.
         let writing = self.writing.lock();
         let result = self.write_everything();
+        match &result {
+            Ok(()) => events::closed(&self.name),
+            Err(error) => events::close_failed(&self.name, error),
+        }
         self.wake_all();
         drop(self.lock.lock().take());
         drop(writing);

@@ -12,6 +12,7 @@ use crate::commitlog::{Cursor, Found};
 use crate::config::{DelayLevels, FlushPolicy};
 use crate::consumequeue::Unit;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::index::{IndexKey, KeyHasher};
 use crate::message::properties::name;
 use crate::message::record::Record;
@@ -140,7 +141,12 @@ impl Broker {
 
     /// Flushes the log and notes how far.
     pub(super) fn flush_log(&self) -> Result<PhysicalOffset> {
-        let flushed = self.log.flush()?;
+        let flushed = self.log.flush().inspect_err(|error| {
+            // The first one: the others repeat it.
+            if !self.flush_failed.swap(true, Ordering::Relaxed) {
+                events::flush_failed(&self.name, error);
+            }
+        })?;
         self.watermark.update(|durable| durable.log = durable.log.max(flushed.get()))?;
         Ok(flushed)
     }

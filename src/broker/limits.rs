@@ -15,6 +15,7 @@ use crate::commitlog::BLANK_LEN;
 use crate::config::{Background, Limit, Overflow, StoreConfig, Unconsumed, may_be_limited};
 use crate::consumequeue::ConsumeQueue;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering, Parker, RwLock, deadline_in, has_passed};
 use crate::types::TopicName;
 
@@ -242,6 +243,8 @@ impl Broker {
             if gone == 0 {
                 return Ok(Some(scope.refusal(waiting)));
             }
+            let queue = tally.queue();
+            events::made_room(&self.name, queue.topic(), &queue.queue_id(), &gone);
             self.retention.note_given_up(gone, unconsumed);
         }
     }

@@ -221,6 +221,8 @@ pub(crate) struct Broker {
     dispatched: AtomicU64,
     indexer: Mutex<Indexer>,
     index_failed: AtomicBool,
+    /// That a flush has failed was told.
+    flush_failed: AtomicBool,
     group_commit: GroupCommit,
     /// Asynchronous senders that wait for a flush.
     flush_calls: FlushCalls,
@@ -278,6 +280,7 @@ impl Broker {
             dispatched: AtomicU64::new(end.get()),
             indexer: Mutex::new(Indexer::new(end)),
             index_failed: AtomicBool::new(false),
+            flush_failed: AtomicBool::new(false),
             group_commit: GroupCommit::default(),
             flush_calls: FlushCalls::default(),
             full: AtomicBool::new(false),
@@ -301,6 +304,7 @@ impl Broker {
         }
         self.report.took = options.clock.monotonic().saturating_sub(started);
         let broker = Arc::new(self);
+        broker.report.tell();
         Workers::start(&broker)?;
         Ok(broker)
     }

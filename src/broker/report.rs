@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::events;
 use crate::types::{BrokerName, PhysicalOffset};
 
 /// How the last user of a broker folder left it.
@@ -80,6 +81,15 @@ impl RecoveryReport {
             warnings: Vec::new(),
             took: Duration::ZERO,
         }
+    }
+}
+
+impl RecoveryReport {
+    /// Tells whoever listens what the opening has found.
+    pub(super) fn tell(&self) {
+        events::opened(&self.broker, self);
+        self.warnings.iter().for_each(|warning| events::warned(&self.broker, warning));
+        self.lost.iter().for_each(|lost| events::lost(&self.broker, &lost.from, &lost.to, &lost.what));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::commitlog::{Cursor, Found, LogFile, used_percent};
 use crate::config::Unconsumed;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::sync::{AtomicBool, AtomicI64, Mutex, Ordering};
 use crate::types::PhysicalOffset;
 
@@ -153,6 +154,7 @@ impl Broker {
         let result = self.make_pass(&mut pass);
         pass.report.log_start = self.log.start();
         self.retention.totals.lock().add(&pass.report);
+        self.tell_pass(&pass.report, result.as_ref().err());
         *self.retention.trouble.lock() = match &result {
             Err(error) => Some(format!("retention: {error}")),
             Ok(()) if in_doubt => Some(
@@ -161,6 +163,16 @@ impl Broker {
             Ok(()) => None,
         };
         result.map(|()| pass.report)
+    }
+
+    fn tell_pass(&self, report: &RetentionReport, error: Option<&Error>) {
+        if !report.is_empty() {
+            events::retained(&self.name, report);
+        }
+        report.lost.iter().for_each(|unread| events::unconsumed_deleted(&self.name, unread));
+        if let Some(error) = error {
+            events::retention_failed(&self.name, error);
+        }
     }
 
     fn make_pass(&self, pass: &mut Pass) -> Result<()> {

@@ -8,6 +8,7 @@ use super::route::not_sendable;
 use super::{Cluster, Route};
 use crate::config::{AutoCreate, TopicConfig};
 use crate::error::{Error, Result};
+use crate::events;
 use crate::sync::{Arrivals, Ordering};
 use crate::types::TopicName;
 
@@ -80,6 +81,7 @@ impl Cluster {
         for broker in &self.brokers {
             broker.add_topic(&name, config)?;
         }
+        events::topic_set(&name, &config.write_queues);
         self.changed(&name);
         self.make_route(topic).ok_or(Error::Closed)
     }
@@ -139,6 +141,9 @@ impl Cluster {
                 result = result.and(broker.delete_topic(name).map(drop));
             }
         }
+        if result.is_ok() {
+            events::topic_deleted(name);
+        }
         self.changed(name);
         result
     }
@@ -152,6 +157,9 @@ impl Cluster {
         let mut result = Ok(());
         for broker in &self.brokers {
             result = result.and(broker.purge_topic(name).map(drop));
+        }
+        if result.is_ok() {
+            events::topic_purged(name);
         }
         self.changed(name);
         result
@@ -193,6 +201,9 @@ impl Cluster {
 
     fn set_everywhere(&self, name: &TopicName, config: TopicConfig) -> Result<()> {
         let set = self.brokers.iter().try_for_each(|broker| broker.set_topic(name, config).map(drop));
+        if set.is_ok() {
+            events::topic_set(name, &config.write_queues);
+        }
         // Also after a failure: some brokers have the topic then, and calling again gives it to the others.
         self.changed(name);
         set

@@ -11,6 +11,7 @@ use crate::broker::{Broker, Later, PutMessage, Stored, WaitForFlush};
 use crate::commitlog::{FlushWait, MessageView};
 use crate::config::RetryPolicy;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::message::properties::{NAME_END, VALUE_END, append, append_without, name};
 use crate::types::{GroupName, TopicName};
 
@@ -107,6 +108,11 @@ pub(crate) fn send_back(failed: &Failed<'_>) -> Result<SentBack> {
         result => result,
     };
     check_flushed(stored?)?;
+    let (group, message) = (failed.group, failed.message.message_id());
+    match level {
+        Some(_) => events::retried(group, &message, &times, &failed.reason),
+        None => events::dead_lettered(group, &message, &times, &failed.reason),
+    }
     Ok(level.map_or(SentBack::DeadLetters, |level| SentBack::Retry { level }))
 }
 

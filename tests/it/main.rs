@@ -15,7 +15,11 @@ mod broadcast;
 mod consume;
 mod dedup;
 mod delay;
+#[cfg(feature = "tracing")]
+mod events;
 mod expiry;
+#[cfg(feature = "metrics")]
+mod figures;
 mod filter;
 mod golden;
 mod groups;
