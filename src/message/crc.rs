@@ -2,11 +2,15 @@
 //!
 //! The head of a record is final only under the append lock; body, topic and properties are known before. Appending
 //! `n` bytes to a text multiplies its CRC, a polynomial over two elements, by `x^(8n)` modulo the CRC's polynomial. That
-//! factor depends on nothing but `n`, so it is computed before the lock, and one multiplication is left inside.
+//! factor depends on nothing but `n`, so it is computed before the lock, and one multiplication is left inside. Who sends
+//! messages of one length again and again multiplies by one factor: a thread keeps its multiples, and looks eight up.
 
+use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use crc32fast::Hasher;
+
+use crate::types::to_usize;
 
 /// The CRC-32 polynomial of IEEE 802.3 in reflected order: bit 31 stands for `x^0`.
 const POLYNOMIAL: u32 = 0xEDB8_8320;
@@ -51,7 +55,7 @@ const fn multiply(left: u32, right: u32) -> u32 {
 }
 
 /// What appending a fixed number of bytes does to a CRC.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shift(u32);
 
 impl Shift {
@@ -65,9 +69,69 @@ impl Shift {
         Self(factor.unwrap_or(ONE))
     }
 
+    /// Returns the factor for `len` bytes if it was the last that this thread asked for, too: it is at hand then.
+    pub(crate) fn of_repeated(len: u32) -> Option<Self> {
+        LAST.with(|last| last.try_borrow_mut().ok()?.repeated(len))
+    }
+
     /// Returns the CRC of two pieces from the CRC of the first and that of the second, whose length this shift is of.
-    pub(crate) const fn combine(self, first: u32, second: u32) -> u32 {
-        multiply(self.0, first) ^ second
+    pub(crate) fn combine(self, first: u32, second: u32) -> u32 {
+        let known = LAST.with(|last| last.try_borrow().ok().and_then(|last| last.product(self, first)));
+        known.unwrap_or_else(|| multiply(self.0, first)) ^ second
+    }
+}
+
+thread_local! {
+    static LAST: RefCell<Multiples> = const { RefCell::new(Multiples { len: 0, factor: None, multiples: [[0; 16]; 8] }) };
+}
+
+/// The factor of a length that came twice in a row, by everything it may be multiplied by.
+struct Multiples {
+    /// The length that came last.
+    len: u32,
+    /// Its factor, once it has come twice.
+    factor: Option<Shift>,
+    /// `multiples[k][d]` is the factor's product with the polynomial whose bits `4k` to `4k + 3` are `d`.
+    multiples: [[u32; 16]; 8],
+}
+
+impl Multiples {
+    fn repeated(&mut self, len: u32) -> Option<Shift> {
+        if len != self.len {
+            (self.len, self.factor) = (len, None);
+            return None;
+        }
+        if self.factor.is_none() {
+            self.learn(Shift::of(len));
+        }
+        self.factor
+    }
+
+    #[cold]
+    fn learn(&mut self, factor: Shift) {
+        let mut power = factor.0;
+        for row in self.multiples.iter_mut().rev() {
+            *row = [0; 16];
+            // Bit 31 stands for `x^0`.
+            for bit in [8, 4, 2, 1] {
+                let with_bit = (0..16_u32).zip(row.iter_mut()).filter(|(digit, _)| digit & bit != 0);
+                with_bit.for_each(|(_, multiple)| *multiple ^= power);
+                power = (power >> 1) ^ (POLYNOMIAL & 0_u32.wrapping_sub(power & 1));
+            }
+        }
+        self.factor = Some(factor);
+    }
+
+    #[inline]
+    fn product(&self, factor: Shift, by: u32) -> Option<u32> {
+        if self.factor != Some(factor) {
+            return None;
+        }
+        let rows = self.multiples.iter().zip(0..);
+        Some(rows.fold(0, |product, (row, place)| {
+            let digit = to_usize(u64::from(by >> (4 * place) & 15));
+            product ^ row.get(digit).copied().unwrap_or(0)
+        }))
     }
 }
 
@@ -82,6 +146,13 @@ pub(crate) fn hasher() -> Hasher {
 /// Returns the CRC of some bytes.
 pub(crate) fn crc(bytes: &[u8]) -> u32 {
     let mut hasher = hasher();
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Returns the CRC of a text that goes on, from the CRC of what stands before.
+pub(crate) fn continued(before: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(before);
     hasher.update(bytes);
     hasher.finalize()
 }
@@ -110,6 +181,23 @@ mod tests {
                 let combined = Shift::of(len as u32).combine(crc32fast::hash(head), rest);
                 assert_eq!(combined, crc32fast::hash(whole), "{first} + {len}");
             }
+        }
+    }
+
+    #[test]
+    fn a_length_that_repeats_gives_the_same_crc_by_look_up() {
+        let all = bytes(70_000);
+        for len in [1, 255, 256, 1_093, 1_099, 65_536] {
+            assert_eq!(Shift::of_repeated(len), None, "{len}");
+            let shift = Shift::of_repeated(len).unwrap();
+            assert_eq!(shift, Shift::of(len));
+            for first in [0, 1, 88, 999] {
+                let (whole, head) = (&all[..first + len as usize], &all[..first]);
+                let combined = shift.combine(crc32fast::hash(head), crc32fast::hash(&whole[first..]));
+                assert_eq!(combined, crc32fast::hash(whole), "{first} + {len}");
+            }
+            // A draft that was made before another length came.
+            assert_eq!(Shift::of(77).combine(0x3610_A686, 5), multiply(Shift::of(77).0, 0x3610_A686) ^ 5);
         }
     }
 

@@ -6,17 +6,18 @@
 
 use std::net::SocketAddr;
 
-use super::crc::{Shift, crc, hasher};
+use super::crc::{Shift, continued, crc, hasher};
 use super::properties::{PROPERTIES_LEN_MAX, VALUE_END};
 use super::record::{MAGIC_BLANK, MAGIC_V1, MAGIC_V2, WHOLE_CRC_LEN};
 use super::sys_flag::SysFlag;
 use crate::error::{Error, Result};
 use crate::types::{PhysicalOffset, QueueOffset, to_u64, to_usize};
 
-/// Bodies up to this length are copied beside their head where the record is recomputed: one CRC and one copy over the whole record cost less than
-/// three of each.
+/// Bodies up to this length are copied beside their head: one CRC and one copy over a short record cost less than three
+/// of each.
 const INLINE_BODY_MAX: usize = 512;
-/// Up to this length the CRC of the whole record is computed under the lock, beyond it is put together from two.
+/// Up to this length the CRC of the whole record is computed under the lock, unless the thread knows the factor by which
+/// it is put together from two; beyond, it always is put together.
 const RECOMPUTE_MAX: u32 = 2_048;
 /// The longest record: its size is a signed 32-bit number.
 const RECORD_LEN_MAX: u32 = i32::MAX.unsigned_abs();
@@ -116,8 +117,7 @@ impl<'a> Draft<'a> {
             HEAD_LEN_MAX + INLINE_BODY_MAX + TOPIC_LEN_MAX + PROPERTIES_RESERVE + fields.properties.len(),
         );
         push_head(fields, &lengths, raw_crc & 0x7FFF_FFFF, buffer);
-        // The checksum of a longer record is put together from that of the head and that of the rest.
-        let inline = fields.body.len() <= INLINE_BODY_MAX && lengths.size <= RECOMPUTE_MAX;
+        let inline = lengths.are_inline();
         if inline {
             buffer.extend_from_slice(fields.body);
         }
@@ -232,17 +232,25 @@ impl Lengths {
             _ => Err(Error::MessageTooLarge { len: to_u64(size), max: u64::from(RECORD_LEN_MAX) }),
         }
     }
+
+    /// Tells whether the body lies beside the head.
+    fn are_inline(&self) -> bool {
+        to_usize(u64::from(self.body)) <= INLINE_BODY_MAX && self.size <= RECOMPUTE_MAX
+    }
 }
 
 impl Checksum {
     fn prepare(lengths: &Lengths, raw_body_crc: u32, tail: &[u8]) -> Self {
-        if lengths.size <= RECOMPUTE_MAX {
+        if lengths.are_inline() {
             return Self::Recompute;
         }
-        let mut hasher = crc32fast::Hasher::new_with_initial(raw_body_crc);
-        hasher.update(tail);
-        let tail_len = u32::try_from(tail.len()).unwrap_or_default();
-        Self::Combine { shift: Shift::of(lengths.body + tail_len), rest: hasher.finalize() }
+        let len = lengths.body + u32::try_from(tail.len()).unwrap_or_default();
+        let shift = match Shift::of_repeated(len) {
+            Some(shift) => shift,
+            None if lengths.size <= RECOMPUTE_MAX => return Self::Recompute,
+            None => Shift::of(len),
+        };
+        Self::Combine { shift, rest: continued(raw_body_crc, tail) }
     }
 }
 
