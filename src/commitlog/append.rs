@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::message::draft::{Draft, encode_blank};
 use crate::types::{PhysicalOffset, QueueOffset, to_usize};
 
+/// The longest part of the next record that is asked for ahead: what the first-level cache spares.
+const EXPECTED_MAX: usize = 4_096;
+
 /// The one writer of a log. The broker keeps it under its put lock.
 #[derive(Debug)]
 pub(crate) struct Appender {
@@ -99,7 +102,10 @@ impl Appender {
             self.file.map().put(position, piece)?;
             position = position.saturating_add(piece.len());
         }
+        let size = to_usize(u64::from(draft.size()));
         self.end = self.end.saturating_add(u64::from(draft.size()));
+        // The next record is likely to be as long.
+        self.file.map().expect_write(position, size.min(EXPECTED_MAX));
         Ok(physical)
     }
 }
