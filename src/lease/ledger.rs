@@ -250,8 +250,11 @@ impl Ledger {
     fn acknowledged(&mut self, leases: &Leases, offset: QueueOffset, held: Held) -> Result<()> {
         self.set(offset, Held { state: State::Acknowledged, ..held });
         match held.slot {
-            // What the position passes at once need not be written down.
-            Some(slot) if offset > self.base => leases.put(slot, &self.cell(&held, None)),
+            // What the position passes at once need not be written down. It passes nothing that has not been looked at, such
+            // as what was leased before the opening.
+            Some(slot) if offset > self.base || offset >= self.next => {
+                leases.put(slot, &self.cell(&held, None))
+            }
             _ => Ok(()),
         }
     }

@@ -516,6 +516,21 @@ fn v7_simple_consumers_of_a_group_subscribe_alike_and_a_topic_that_is_made_later
 }
 
 #[test]
+fn what_was_leased_before_a_kill_and_is_acknowledged_after_it_never_comes_again() {
+    let store = store_with(1);
+    send(&store, 0, 3);
+    assert_eq!(simple(&store).receive(3, SECOND).unwrap().len(), 3);
+    let store = store.kill_process().unwrap();
+    store.advance(2 * SECOND).unwrap();
+    let first = simple(&store).receive(1, MINUTE).unwrap().remove(0);
+    assert_eq!((number(&first), first.attempt()), (0, 2));
+    first.ack().unwrap();
+    let store = store.kill_process().unwrap();
+    store.advance(2 * MINUTE).unwrap();
+    assert_eq!(tried(&simple(&store).receive(3, MINUTE).unwrap()), [(1, 2), (2, 2)]);
+}
+
+#[test]
 fn any_number_of_workers_share_one_queue_and_each_message_is_handled_once() {
     const MESSAGES: usize = 2_000;
     let dir = tempfile::tempdir().unwrap();
