@@ -90,14 +90,23 @@ impl Broker {
     }
 
     fn put_copy(&self, half: &MessageView, topic: &str, checks: u32) -> Result<Stored> {
+        let topic = self.own_topic(topic)?;
+        let slot = self.slot(&topic, 0)?;
+        let put_with = |properties: &[u8]| {
+            self.put_admitted(&topic, &slot, &as_it_was(half, properties), WaitForFlush::No)
+        };
         let mut properties = Vec::with_capacity(half.properties().encoded().len().saturating_add(32));
         let replaced = [name::CRC32, name::CHECK_TIMES, name::PREPARED_QUEUE_OFFSET];
         append_without(&mut properties, half.properties(), &replaced);
+        let own = properties.len();
         append(&mut properties, name::CHECK_TIMES, &checks.to_string());
-        let put = as_it_was(half, &properties);
-        let topic = self.own_topic(topic)?;
-        let slot = self.slot(&topic, 0)?;
-        self.put_admitted(&topic, &slot, &put, WaitForFlush::No)
+        match put_with(&properties) {
+            // Rather without the number of its checks than not at all: there it has no room.
+            Err(Error::InvalidArgument { .. } | Error::MessageTooLarge { .. }) => {
+                put_with(properties.get(..own).unwrap_or_default())
+            }
+            stored => stored,
+        }
     }
 
     /// Stores the message of a committed transaction in its topic and queue, behind its delay if it has one. Whether it

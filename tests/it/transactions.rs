@@ -733,3 +733,18 @@ fn a_checker_that_hangs_holds_up_no_other_producer_and_a_dropped_one_gives_its_c
     drop((consumer, quick));
     store.close().unwrap();
 }
+
+#[test]
+fn a10_a_message_whose_properties_leave_no_room_for_the_number_of_its_checks_is_checked_too() {
+    let store = TestStore::new();
+    let (listener, asked) = answering(LocalTransactionState::Unknown);
+    let bank = store.transaction_producer("bank", listener).unwrap();
+    let fits = |len: usize| bank.begin(transfer("pay").property("m", "v".repeat(len)));
+    let error = fits(32_600).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument { field: "properties", .. }), "{error}");
+    let longest = (32_000..32_600).rev().find(|len| fits(*len).map(drop).is_ok()).unwrap();
+    assert!(longest > 32_400, "{longest}");
+    (0..17).for_each(|_| store.advance(seconds(30)).unwrap());
+    assert_eq!((asked.load(Ordering::SeqCst), undecided(&store)), (15, 0));
+    assert_eq!(store.admin().given_up_half_messages(10).unwrap().len(), 1);
+}
