@@ -404,6 +404,8 @@ fn f131_delays_other_kinds_of_topics_and_closed_stores_are_refused_before_anythi
     assert!(matches!(error, Error::InvalidArgument { field: "topic", .. }), "{error}");
     let error = bank.producer().send(Message::new("only", "x")).unwrap_err();
     assert!(error.to_string().contains("in a transaction"), "{error}");
+    let error = bank.producer().send_batch(["a", "b"].map(|body| Message::new("only", body))).unwrap_err();
+    assert!(error.to_string().contains("in a transaction"), "{error}");
     bank.begin(Message::new("only", "x")).unwrap().commit().unwrap();
     for topic in [HALF, OP, GIVEN_UP] {
         assert!(bank.begin(Message::new(topic, "x")).is_err());
