@@ -1,6 +1,7 @@
 //! What time is it? Everything that depends on time asks a [`Clock`], so that a test can move it by hand.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -36,6 +37,40 @@ impl Clock for SystemClock {
 
 fn read(clock: ClockId) -> Option<(i64, i64)> {
     clock_gettime(clock).ok().map(|time| (time.tv_sec(), time.tv_nsec()))
+}
+
+/// The time by which messages are due: the time of day read once, plus the monotonic time since. A clock that is set
+/// while the store is open makes nothing early or late.
+#[derive(Debug)]
+pub(crate) struct SteadyClock {
+    clock: Arc<dyn Clock>,
+    opened: (i64, Duration),
+}
+
+impl SteadyClock {
+    /// Starts with the time of day that the clock has now.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let opened = (clock.wall_millis(), clock.monotonic());
+        Self { clock, opened }
+    }
+
+    /// Returns the clock itself.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// Returns the time, in milliseconds since 1970.
+    pub(crate) fn now_millis(&self) -> i64 {
+        let (wall, monotonic) = self.opened;
+        let since = self.clock.monotonic().saturating_sub(monotonic);
+        wall.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Returns how much of the present millisecond is over.
+    pub(crate) fn past_milli(&self) -> Duration {
+        let since = self.clock.monotonic().saturating_sub(self.opened.1);
+        Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
+    }
 }
 
 /// A clock that stands still until it is told to move.

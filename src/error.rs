@@ -205,6 +205,9 @@ pub enum Error {
     /// A receipt is not good: it was used, its time is over, or it was never given out. Nothing has changed.
     #[error("invalid receipt {0}")]
     InvalidReceipt(Reason),
+    /// A message cannot be taken back: it is due, or was delivered, or is not there.
+    #[error("the message cannot be recalled: {0}")]
+    TooLate(Reason),
     /// The time is up.
     #[error("timed out")]
     Timeout,

@@ -85,7 +85,9 @@ pub use error::{Damage, Error, IoFailure, Outcome, Reason, Result, SendFailure};
 pub use filter::Filter;
 #[cfg(feature = "serde")]
 pub use message::Json;
-pub use message::{Codec, CodecError, CompressionType, Message, MessageId, OwnedMessage, Properties};
+pub use message::{
+    Codec, CodecError, CompressionType, Message, MessageId, OwnedMessage, Properties, RecallHandle,
+};
 pub use producer::{
     CheckForbiddenHook, Durability, MessageTrace, Producer, ProducerBuilder, Selector, SendBatches,
     SendContext, SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, TraceRecord,

@@ -100,14 +100,18 @@ impl TestStore {
         self.dir.path().join("store")
     }
 
-    /// Moves the clock, and does what becomes due.
+    /// Moves the clock, and does what becomes due: as many steps as it takes.
     ///
     /// # Errors
     ///
     /// What that work fails with.
     pub fn advance(&self, by: Duration) -> Result<()> {
         self.clock.advance(by);
-        self.store.step()
+        self.store.step()?;
+        while self.store.is_behind() {
+            self.store.step()?;
+        }
+        Ok(())
     }
 
     /// Stops as SIGKILL does, with nothing flushed or written down, and opens the folder again.

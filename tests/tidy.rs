@@ -43,13 +43,14 @@ const FEATURES: u32 = 148;
 
 /// Faults that must each have a test: bad arguments (a), bad settings and folders (b), damaged files (c).
 const CASES: [(&str, &[u32]); 3] = [
-    ("a", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17, 20, 21, 22, 26, 28]),
+    ("a", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21, 22, 26, 28]),
     ("b", &[1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14]),
     (
         "c",
         &[
             1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
             27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 50, 51,
+            53,
         ],
     ),
 ];
@@ -457,7 +458,9 @@ fn in_backticks(text: &str) -> Vec<&str> {
 /// Names of at least three words that a document gives in backticks, of which no function is defined.
 fn name_problems(document: &str, text: &str, functions: &BTreeSet<&str>) -> Vec<String> {
     let names = in_backticks(text).into_iter().filter(|name| {
-        name.matches('_').count() >= 3
+        // RocketMQ's own topics look like names of tests.
+        !name.starts_with("rmq_sys_")
+            && name.matches('_').count() >= 3
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     });
     names

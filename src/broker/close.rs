@@ -128,6 +128,9 @@ impl Broker {
         self.index.sync()?;
         QueueEnds::save(&self.queues, self.disk.as_ref(), &self.folder.own())?;
         self.log.files().drop_ahead()?;
+        if self.unclean.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let abort = self.folder.root.join("abort");
         if self.disk.metadata(&abort)?.is_some() {
             self.disk.remove_file(&abort)?;
@@ -136,6 +139,11 @@ impl Broker {
             // The first error is the one that matters.
             let _ = write_abort(self.disk.as_ref(), &self.folder);
         })
+    }
+
+    /// Has the coming close leave `abort`: something that belongs to a clean stop could not be written.
+    pub(crate) fn keep_abort(&self) {
+        self.unclean.store(true, Ordering::Release);
     }
 
     /// Stops as the death of the process would: nothing is flushed, nothing is written down.

@@ -90,6 +90,11 @@ impl Broker {
         *self.delayed.lock() = Some(Arc::clone(arrivals));
     }
 
+    /// Returns how often progress is written down.
+    pub(crate) fn persist_interval(&self) -> std::time::Duration {
+        self.config.persist_interval
+    }
+
     /// Returns the delays of the levels.
     pub(crate) const fn delay_levels(&self) -> &DelayLevels {
         &self.delay_levels

@@ -35,6 +35,7 @@ mod scan;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod timed;
 mod told;
 mod topics;
 mod trusted_time;
@@ -73,6 +74,8 @@ pub use report::{LastStop, LostRange, RecoveryProgress, RecoveryReport};
 use retention::RetentionState;
 pub use snapshot::BrokerSnapshot;
 pub(crate) use snapshot::{SnapshotPlace, UNFINISHED, check_finished};
+use timed::TimerAlarm;
+pub(crate) use timed::{Timed, wheel_second};
 use told::FlushCalls;
 use topics::TopicTable;
 pub(crate) use topics::{QueueSlot, TopicOfBroker};
@@ -168,6 +171,7 @@ pub(crate) struct Parts {
     minimums: Minimums,
     ends: QueueEnds,
     delay_levels: DelayLevels,
+    timer_log_size: u64,
 }
 
 /// What recovery adds to the parts.
@@ -211,6 +215,9 @@ pub(crate) struct Broker {
     delayed: Mutex<Option<Arc<Arrivals>>>,
     /// How far each delay level has been delivered, level 1 first; nothing until somebody has looked.
     levels_delivered: Mutex<Vec<QueueOffset>>,
+    timer_alarm: TimerAlarm,
+    /// The bytes of a file of the timer log.
+    timer_log_size: u64,
     limiter: Option<Limiter>,
     report: RecoveryReport,
     /// Records from here on were verified at opening, or written since.
@@ -229,6 +236,8 @@ pub(crate) struct Broker {
     /// The disk was close to full when somebody last looked.
     full: AtomicBool,
     closed: AtomicBool,
+    /// Whether a close is to leave `abort`, because somebody above could not write what belongs to a clean stop.
+    unclean: AtomicBool,
     /// Places of queues whose messages cannot be read, so that nobody looks for them in the log again.
     gone: Mutex<HashSet<(TopicName, u32, QueueOffset)>>,
     /// Names the parts that lag behind, for [`Health`].
@@ -272,6 +281,8 @@ impl Broker {
             delay_levels: parts.delay_levels,
             delayed: Mutex::default(),
             levels_delivered: Mutex::default(),
+            timer_alarm: TimerAlarm::default(),
+            timer_log_size: parts.timer_log_size,
             limiter: Limiter::new(&options.config),
             report: settled.report,
             verified_from: settled.verified_from,
@@ -285,6 +296,7 @@ impl Broker {
             flush_calls: FlushCalls::default(),
             full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            unclean: AtomicBool::new(false),
             gone: Mutex::default(),
             troubles: Mutex::default(),
             workers: Workers::default(),

@@ -7,10 +7,12 @@ use super::Broker;
 use super::deletions::Unread;
 use crate::consumequeue::ConsumeQueue;
 use crate::error::Result;
-use crate::types::{GroupName, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TopicName};
+use crate::types::{GroupName, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TIMER_TOPIC, TopicName};
 
 /// The name under which the delivery of delayed messages stands among the groups.
 const DELAY_GROUP: &str = "CID_RMQ_SYS_SCHEDULE";
+/// The same for messages with a time of their own.
+const TIMER_GROUP: &str = "CID_RMQ_SYS_TIMER";
 
 /// Where every registered group stands, by topic.
 #[derive(Debug)]
@@ -78,6 +80,7 @@ impl Broker {
             topic.positions.entry(key.queue_id).or_default().insert(key.group, position);
         }
         self.add_delay_levels(&mut topics);
+        self.add_timers(&mut topics);
         Standings { topics }
     }
 
@@ -90,6 +93,15 @@ impl Broker {
         for (queue_id, delivered) in (0_u32..).zip(self.delivered_of_levels()) {
             topic.positions.entry(queue_id).or_default().insert(group.clone(), delivered);
         }
+    }
+
+    /// The same for timers.
+    fn add_timers(&self, topics: &mut BTreeMap<TopicName, Topic>) {
+        let Some(timers) = self.topic(TIMER_TOPIC) else { return };
+        let Ok(group) = GroupName::stored(TIMER_GROUP) else { return };
+        let topic = topics.entry(timers.name().clone()).or_default();
+        topic.groups.insert(group.clone());
+        topic.positions.entry(0).or_default().insert(group, self.timers_needed());
     }
 
     /// Returns the first byte of the log that a registered group has not consumed, and which.

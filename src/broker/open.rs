@@ -36,6 +36,9 @@ use crate::types::{PhysicalOffset, QueueOffset};
 /// RocketMQ's own geometry of an index file.
 const ROCKETMQ_INDEX: Geometry = Geometry { slots: 5_000_000, entries: 20_000_000 };
 
+/// RocketMQ's own size of a file of the timer log.
+const ROCKETMQ_TIMER_LOG: u64 = 100 << 20;
+
 /// What looking at the folder found out.
 struct Looked {
     folder: Folder,
@@ -274,6 +277,7 @@ fn gather(
     }
     let ends = QueueEnds::load(disk.as_ref(), &own);
     let delay_levels = looked.delay_levels.clone();
+    let timer_log_size = looked.conf.number("mappedFileSizeTimerLog")?.unwrap_or(ROCKETMQ_TIMER_LOG);
     Ok(Parts {
         lock,
         owner,
@@ -286,6 +290,7 @@ fn gather(
         minimums,
         ends,
         delay_levels,
+        timer_log_size,
     })
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::Cluster;
 use crate::broker::{Broker, Stored};
+use crate::clock::SteadyClock;
 use crate::commitlog::MessageView;
 use crate::config::{Background, TopicConfig};
-use crate::delay::{Delays, Failed, SentBack, Worker, send_again, send_back};
-use crate::error::Result;
-use crate::sync::Mutex;
-use crate::types::{GroupName, SCHEDULE_TOPIC, TopicName};
+use crate::delay::{Delays, Failed, Recall, SentBack, Worker, send_again, send_back};
+use crate::error::{Error, Result};
+use crate::sync::{Arrivals, Mutex};
+use crate::types::{BrokerName, GroupName, SCHEDULE_TOPIC, TopicName};
 
 /// The deliverers of all brokers, in their order.
 #[derive(Debug, Default)]
@@ -23,7 +24,7 @@ impl AllDelays {
     /// broker.
     pub(super) fn open(
         brokers: &[Arc<Broker>],
-        clock: &Arc<dyn crate::clock::Clock>,
+        clock: &Arc<SteadyClock>,
         warnings: &mut Vec<Vec<String>>,
     ) -> Result<Self> {
         let mut list = Vec::with_capacity(brokers.len());
@@ -42,10 +43,13 @@ impl AllDelays {
         self.workers.lock().drain(..).for_each(|worker| worker.stop());
     }
 
+    /// Writes down how far the deliveries have come. Where that fails the broker is not closed cleanly: the next opening
+    /// must know that its progress is old.
     pub(super) fn persist(&self) -> Result<()> {
         let mut result = Ok(());
         for delays in &self.list {
-            result = result.and(delays.persist());
+            let persisted = delays.persist().inspect_err(|_| delays.broker().keep_abort());
+            result = result.and(persisted);
         }
         result
     }
@@ -62,8 +66,11 @@ impl Cluster {
             return Ok(());
         }
         let arrivals = self.arrivals(&TopicName::new(SCHEDULE_TOPIC)?);
+        // Not that of the topic: who waits for that one is woken by every timer, this one by few.
+        let timers = Arc::new(Arrivals::default());
         for broker in &self.brokers {
             broker.tell_of_delayed(&arrivals);
+            broker.tell_of_timers(&timers);
         }
         for delays in &self.delays.list {
             let cluster = Arc::downgrade(self);
@@ -72,13 +79,44 @@ impl Cluster {
                     cluster.note_made(name);
                 }
             };
-            let worker = Worker::start(delays, Arc::clone(&arrivals), Box::new(made))?;
+            let worker = Worker::start(delays, [&arrivals, &timers].map(Arc::clone), Box::new(made))?;
             self.delays.workers.lock().push(worker);
         }
         Ok(())
     }
 
-    /// Delivers the delayed messages that are due: for a store that is driven by hand.
+    /// Returns the time by which messages are due, in milliseconds since 1970.
+    pub(crate) fn due_now(&self) -> i64 {
+        self.steady.now_millis()
+    }
+
+    /// Takes a message back that waits for its time, and returns the broker that did so and what it stored; `None` where that
+    /// was done before. The caller waits for the flush.
+    ///
+    /// # Errors
+    ///
+    /// `TooLate`; `InvalidArgument` where the store has no such broker; those of a send.
+    pub(crate) fn recall(
+        &self,
+        name: &BrokerName,
+        recall: &Recall<'_>,
+    ) -> Result<Option<(Arc<Broker>, Stored)>> {
+        let mut all = self.delays.list.iter();
+        let Some(delays) = all.find(|delays| delays.broker().name() == name) else {
+            self.brokers.first().map_or(Ok(()), |broker| broker.check_writable())?;
+            return Err(Error::argument("recall_handle", format!("the store has no broker {name}")));
+        };
+        let stored = delays.timers().recall(recall)?;
+        Ok(stored.map(|stored| (Arc::clone(delays.broker()), stored)))
+    }
+
+    /// Tells whether the last step left delayed messages that are due already.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.delays.list.iter().any(|delays| delays.is_behind())
+    }
+
+    /// Delivers delayed messages that are due, at most 1,000 a broker: for a store that is driven by hand.
     pub(crate) fn deliver_delayed(&self) -> Result<()> {
         let mut result = Ok(());
         for delays in &self.delays.list {

@@ -32,7 +32,7 @@ pub(crate) use route::{QueuePlace, Route, RouteQueue};
 use transactions::AllTransactions;
 
 use crate::broker::{Broker, Health};
-use crate::clock::Clock;
+use crate::clock::{Clock, SteadyClock};
 use crate::config::StoreConfig;
 use crate::error::{Error, Result};
 use crate::message::MessageId;
@@ -50,6 +50,8 @@ pub(crate) struct Cluster {
     brokers: Vec<Arc<Broker>>,
     config: Arc<StoreConfig>,
     clock: Arc<dyn Clock>,
+    /// The time by which messages are due.
+    steady: Arc<SteadyClock>,
     ids: UniqueIds,
     routes: RwLock<HashMap<TopicName, Arc<Route>>>,
     /// Nothing but a place in memory, by which the routes of this cluster are told from others.
@@ -81,12 +83,14 @@ impl Cluster {
         warnings: &mut Vec<Vec<String>>,
     ) -> Result<Arc<Self>> {
         brokers.sort_by(|one, other| one.name().cmp(other.name()));
-        let delays = AllDelays::open(&brokers, &clock, warnings)?;
+        let steady = Arc::new(SteadyClock::new(Arc::clone(&clock)));
+        let delays = AllDelays::open(&brokers, &steady, warnings)?;
         let transactions = AllTransactions::open(&brokers, (&config, &clock), warnings)?;
         let cluster = Arc::new(Self {
             brokers,
             config,
             clock,
+            steady,
             ids: UniqueIds::new(),
             routes: RwLock::default(),
             key: Arc::default(),

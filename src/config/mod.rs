@@ -34,6 +34,9 @@ const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// The largest body that may be allowed: a record must fit a 32-bit size with room for everything else.
 const MESSAGE_SIZE_MAX: u32 = 1 << 30;
 
+/// The furthest that a timer may be set ahead: 100 years of 365 days.
+const TIMER_DELAY_MAX: Duration = Duration::from_secs(36_500 * 86_400);
+
 /// Every setting of a store, with RocketMQ's defaults unless said otherwise.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreConfig {
@@ -67,6 +70,8 @@ pub(crate) struct StoreConfig {
     pub(crate) retention: Retention,
     /// The delays of the levels, as `messageDelayLevel` states them; `None`: what the folder says, else RocketMQ's.
     pub(crate) delay_levels: Option<Box<str>>,
+    /// How far ahead a message may be delivered that has a time of its own.
+    pub(crate) timer_delay_max: Duration,
     /// How much may wait.
     pub(crate) limits: Limits,
     /// Which version of RocketMQ must be able to read the store.
@@ -93,6 +98,7 @@ impl Default for StoreConfig {
             queue_maps_max: 4_096,
             retention: Retention::new(),
             delay_levels: None,
+            timer_delay_max: TIMER_DELAY_MAX,
             limits: Limits::new(),
             version: RocketmqVersion::V5,
             transactions: TransactionPolicy::new(),
@@ -101,6 +107,16 @@ impl Default for StoreConfig {
 }
 
 impl StoreConfig {
+    /// Refuses messages with a time of their own where RocketMQ 4.9 is to read the store.
+    pub(crate) fn check_timers(&self) -> Result<()> {
+        if self.version == RocketmqVersion::V4_9 {
+            return Err(Error::unsupported(
+                "RocketMQ 4.9 has no timers: use Message::delay_level, or open with rocketmq_version(V5)",
+            ));
+        }
+        Ok(())
+    }
+
     /// Checks every setting against its range.
     pub(crate) fn check(&self) -> Result<()> {
         if !(FLUSH_INTERVAL_MIN..=FLUSH_INTERVAL_MAX).contains(&self.flush_interval) {
@@ -120,6 +136,9 @@ impl StoreConfig {
         }
         if let Some(levels) = &self.delay_levels {
             DelayLevels::parse(levels)?;
+        }
+        if self.timer_delay_max.as_millis() == 0 || self.timer_delay_max > TIMER_DELAY_MAX {
+            return Err(Error::config("timer_delay_max", "must be between 1 ms and 36,500 days"));
         }
         if let AutoCreate::Queues(count) = self.auto_create {
             TopicConfig::queues(count).check().map_err(|_| {

@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::commitlog::MessageView;
 use crate::error::Result;
 use crate::message::properties::{name, split_keys};
-use crate::types::{SCHEDULE_TOPIC, TopicName};
+use crate::types::{SCHEDULE_TOPIC, TIMER_TOPIC, TopicName};
 
 /// Messages that are compared, at most: those that share their first key.
 const COMPARED_MAX: usize = 1_024;
@@ -23,10 +23,10 @@ pub(crate) fn sent_before(
     since_millis: i64,
 ) -> Result<Option<(Arc<Broker>, MessageView)>> {
     let Some(first_key) = split_keys(keys).next() else { return Ok(None) };
-    let schedule = TopicName::new(SCHEDULE_TOPIC)?;
+    let (schedule, timers) = (TopicName::new(SCHEDULE_TOPIC)?, TopicName::new(TIMER_TOPIC)?);
     let mut first: Option<(Arc<Broker>, MessageView)> = None;
     for broker in brokers {
-        for place in [topic, &schedule] {
+        for place in [topic, &schedule, &timers] {
             for found in broker.query_by_key(place, first_key, since_millis..=i64::MAX, COMPARED_MAX)? {
                 let for_topic = place == topic || found.property(name::REAL_TOPIC) == Some(topic.as_str());
                 let earlier =

@@ -4,6 +4,8 @@
 //! step looks at the head of each level, puts what is due into the topic and queue that it names, and moves on. How far
 //! each level has come is written down behind the delivery, so a crash in between repeats one (contract D13).
 //!
+//! A message with a time of its own waits in the wheel instead (`timer/`).
+//!
 //! *Now* is the time of day read at opening plus the monotonic time since, so that a clock that is set at run time makes
 //! nothing early. A message that was stored by a clock which ran otherwise waits its whole delay from when it was seen.
 
@@ -11,6 +13,7 @@ mod progress;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod timer;
 mod worker;
 
 use std::collections::VecDeque;
@@ -20,20 +23,25 @@ use std::time::Duration;
 use progress::Progress;
 pub use retry::SentBack;
 pub(crate) use retry::{Failed, NextAttempt, send_again, send_back};
+pub(crate) use timer::{Recall, Timers};
 pub(crate) use worker::Worker;
 
 use crate::broker::{Broker, PutMessage, WaitForFlush};
-use crate::clock::Clock;
+use crate::clock::SteadyClock;
 use crate::commitlog::MessageView;
 use crate::error::{Error, Result};
 use crate::message::Properties;
 use crate::message::properties::{IndexTexts, append_without, name};
 use crate::message::tags::tags_code;
-use crate::sync::Mutex;
-use crate::types::{HALF_TOPIC, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TopicName, to_usize};
+use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::types::{
+    HALF_TOPIC, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TIMER_TOPIC, TopicName, to_usize,
+};
 
 /// How far two clocks may be apart and still count as one, in milliseconds.
 const SKEW_MILLIS: i64 = 1_000;
+/// Messages that one step delivers at most: between two steps somebody looks whether the store is to be closed.
+const STEP_MAX: u64 = 1_000;
 /// Runs of messages of another clock that are told apart in one level.
 const STRANGE_MAX: usize = 1_024;
 
@@ -41,18 +49,21 @@ const STRANGE_MAX: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Delays {
     broker: Arc<Broker>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<SteadyClock>,
     schedule: TopicName,
-    /// The time of day and the monotonic time at the opening.
-    opened: (i64, Duration),
     levels: Mutex<Levels>,
     progress: Progress,
+    timers: Timers,
     trouble: Mutex<Option<String>>,
+    /// Whether the last step left something that is due.
+    behind: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Levels {
     list: Vec<Level>,
+    /// Which level the next step begins with, so that none waits for ever behind a busy one.
+    turn: usize,
     /// How far the levels had come that RocketMQ has and the table does not.
     others: Vec<QueueOffset>,
     /// When progress was last written down for others, on the monotonic clock.
@@ -100,6 +111,24 @@ pub(crate) struct Stepped {
 }
 
 impl Stepped {
+    /// Tells whether there is no room for more in this step; the next one then follows at once.
+    fn is_full(&mut self) -> bool {
+        let full = self.delivered >= STEP_MAX;
+        if full {
+            self.next_due = Some(Duration::ZERO);
+        }
+        full
+    }
+
+    fn add(&mut self, other: Self) {
+        self.delivered = self.delivered.saturating_add(other.delivered);
+        self.made.extend(other.made);
+        self.next_due = match (self.next_due, other.next_due) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
     fn wait(&mut self, millis: i64) {
         let wait = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
         self.next_due = Some(self.next_due.map_or(wait, |other| other.min(wait)));
@@ -114,7 +143,7 @@ impl Delays {
     /// `InvalidConfig` where messages wait in a level that the table of levels does not have any more; `Io`, `StoreFull`.
     pub(crate) fn open(
         broker: &Arc<Broker>,
-        clock: &Arc<dyn Clock>,
+        clock: &Arc<SteadyClock>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         let schedule = TopicName::new(SCHEDULE_TOPIC)?;
@@ -127,48 +156,55 @@ impl Delays {
             seen: next,
             strange: VecDeque::new(),
         });
-        let opened = (clock.wall_millis(), clock.monotonic());
-        let levels = Levels { list: list.collect(), others, persisted: opened.1, moved: false };
+        let persisted = clock.clock().monotonic();
+        let levels = Levels { list: list.collect(), turn: 0, others, persisted, moved: false };
+        let timers = Timers::open(broker, clock, warnings)?;
         Ok(Self {
             broker: Arc::clone(broker),
             clock: Arc::clone(clock),
             schedule,
-            opened,
             levels: Mutex::new(levels),
             progress,
+            timers,
             trouble: Mutex::default(),
+            behind: AtomicBool::new(false),
         })
     }
 
-    /// Returns the time by which messages are due.
-    fn now_millis(&self) -> i64 {
-        let (wall, monotonic) = self.opened;
-        let since = self.clock.monotonic().saturating_sub(monotonic);
-        wall.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-    }
-
-    /// Delivers everything that is due. A level whose message cannot be put stays where it is; the others go on.
+    /// Delivers what is due, at most [`STEP_MAX`] messages of levels and as many timers: then `next_due` is zero. A level
+    /// whose message cannot be put stays where it is; the others go on.
     ///
     /// # Errors
     ///
     /// The first one of a put: the store is full, closed, or has failed. The message is tried again with the next step.
     pub(crate) fn step(&self) -> (Stepped, Result<()>) {
+        let (mut stepped, result) = self.step_levels();
+        let mut of_timers = Stepped::default();
+        let result = result.and(self.timers.step(&mut of_timers));
+        stepped.add(of_timers);
+        *self.trouble.lock() = result.as_ref().err().map(|error| format!("delay: {error}"));
+        self.behind.store(result.is_ok() && stepped.next_due == Some(Duration::ZERO), Ordering::Release);
+        (stepped, result)
+    }
+
+    fn step_levels(&self) -> (Stepped, Result<()>) {
         let mut stepped = Stepped::default();
         let mut levels = self.levels.lock();
-        let now = self.now_millis();
+        let now = self.clock.now_millis();
         let mut result = Ok(());
-        for level in &mut levels.list {
+        let turn = levels.turn;
+        let (last, first) = levels.list.split_at_mut(turn);
+        for level in first.iter_mut().chain(last) {
             let delivered = self.deliver_level(level, now, &mut stepped);
             result = result.and(delivered);
         }
+        levels.turn = turn.saturating_add(1).checked_rem(levels.list.len()).unwrap_or(0);
         if stepped.delivered > 0 {
             levels.moved = true;
             result = result.and(self.progress.note(&levels.offsets(), self.broker.log_range().1));
         }
         let written = self.persist_if_due(&mut levels);
-        result = result.and(written);
-        *self.trouble.lock() = result.as_ref().err().map(|error| format!("delay: {error}"));
-        (stepped, result)
+        (stepped, result.and(written))
     }
 
     fn deliver_level(&self, level: &mut Level, now: i64, stepped: &mut Stepped) -> Result<()> {
@@ -180,6 +216,9 @@ impl Delays {
             let due = self.due(level, now)?;
             if due > now {
                 stepped.wait(due.saturating_sub(now));
+                return Ok(());
+            }
+            if stepped.is_full() {
                 return Ok(());
             }
             self.deliver(queue_id, level.next, stepped)?;
@@ -200,7 +239,7 @@ impl Delays {
         let stored = self.broker.message_in(&self.schedule, queue_id, last)?.map(|last| last.store_millis());
         let clock = if stored.is_some_and(|millis| millis > now.saturating_add(SKEW_MILLIS)) {
             StrangeClock::Ahead
-        } else if now.saturating_sub(self.clock.wall_millis()) > SKEW_MILLIS {
+        } else if now.saturating_sub(self.clock.clock().wall_millis()) > SKEW_MILLIS {
             StrangeClock::Behind
         } else {
             return Ok(());
@@ -241,31 +280,14 @@ impl Delays {
     /// Puts one message where it belongs. A message that is gone, or whose topic is, is passed over.
     fn deliver(&self, queue_id: u32, at: QueueOffset, stepped: &mut Stepped) -> Result<()> {
         let Some(message) = self.broker.message_in(&self.schedule, queue_id, at)? else { return Ok(()) };
-        let Some((name, wanted)) = target_of(&message) else { return Ok(()) };
-        if self.broker.is_deleted_with(&name, message.physical_offset()) {
-            return Ok(());
-        }
-        if self.broker.topic(name.as_str()).is_none() {
-            stepped.made.push(name.clone());
-        }
-        let topic = self.broker.topic_or_restore(&name, wanted);
-        let config = topic.config();
-        let exists = wanted < config.read_queues.max(config.write_queues);
-        let queue_id = if exists { wanted } else { wanted.checked_rem(config.write_queues).unwrap_or(0) };
         let mut properties = Vec::with_capacity(message.properties().encoded().len());
         // A stale checksum of the whole record would stand in the middle of a sound one (contract, point 9).
         append_without(&mut properties, message.properties(), &[name::CRC32, name::ACK]);
-        let put = put_again(&message, &properties, message.reconsume_times());
-        let slot = self.broker.slot(&topic, queue_id)?;
-        match self.broker.put_admitted(&topic, &slot, &put, WaitForFlush::No) {
-            // Deleted meanwhile, and everything in it.
-            Err(Error::TopicNotFound(_)) => Ok(()),
-            result => result.map(drop),
-        }
+        put_where_it_belongs(&self.broker, &message, &properties, stepped)
     }
 
     fn persist_if_due(&self, levels: &mut Levels) -> Result<()> {
-        let now = self.clock.monotonic();
+        let now = self.clock.clock().monotonic();
         let due = now.saturating_sub(levels.persisted) >= self.progress.interval();
         if !levels.moved || !due {
             return Ok(());
@@ -283,7 +305,34 @@ impl Delays {
             self.progress.save(&levels.offsets())?;
             levels.moved = false;
         }
-        Ok(())
+        drop(levels);
+        self.timers.persist()
+    }
+
+    /// Returns the messages that have a time of their own.
+    pub(crate) const fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// Returns the time by which messages are due.
+    pub(crate) fn now_millis(&self) -> i64 {
+        self.clock.now_millis()
+    }
+
+    /// Returns how long it is until so much has passed on the clock by which messages are due, which counts whole
+    /// milliseconds.
+    pub(crate) fn sleep_for(&self, wait: Duration) -> Duration {
+        wait.saturating_sub(self.clock.past_milli())
+    }
+
+    /// Tells whether the last step left something that is due already.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire)
+    }
+
+    /// Returns the broker whose messages these are.
+    pub(crate) const fn broker(&self) -> &Arc<Broker> {
+        &self.broker
     }
 
     /// Returns how long the shortest level lasts.
@@ -293,7 +342,7 @@ impl Delays {
 
     /// Tells whether something was delivered that is not written down for others yet.
     pub(crate) fn has_moved(&self) -> bool {
-        self.levels.lock().moved
+        self.levels.lock().moved || self.timers.has_moved()
     }
 
     /// Returns what kept the last step from delivering.
@@ -308,12 +357,39 @@ impl Levels {
     }
 }
 
+/// Puts a message into the topic and the queue that it names. One whose topic is gone is passed over.
+fn put_where_it_belongs(
+    broker: &Broker,
+    message: &MessageView,
+    properties: &[u8],
+    stepped: &mut Stepped,
+) -> Result<()> {
+    let Some((name, wanted)) = target_of(message) else { return Ok(()) };
+    if broker.is_deleted_with(&name, message.physical_offset()) {
+        return Ok(());
+    }
+    if broker.topic(name.as_str()).is_none() {
+        stepped.made.push(name.clone());
+    }
+    let topic = broker.topic_or_restore(&name, wanted);
+    let config = topic.config();
+    let exists = wanted < config.read_queues.max(config.write_queues);
+    let queue_id = if exists { wanted } else { wanted.checked_rem(config.write_queues).unwrap_or(0) };
+    let put = put_again(message, properties, message.reconsume_times());
+    let slot = broker.slot(&topic, queue_id)?;
+    match broker.put_admitted(&topic, &slot, &put, WaitForFlush::No) {
+        // Deleted meanwhile, and everything in it.
+        Err(Error::TopicNotFound(_)) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
 /// Returns the topic and the queue that a delayed message is for.
 fn target_of(message: &MessageView) -> Option<(TopicName, u32)> {
     let topic = TopicName::new(message.property(name::REAL_TOPIC)?).ok()?;
     let queue_id = message.property(name::REAL_QUEUE_ID)?.parse().ok()?;
     // RocketMQ drops a message for the topic of half messages too.
-    let open = !matches!(topic.as_str(), HALF_TOPIC | SCHEDULE_TOPIC);
+    let open = !matches!(topic.as_str(), HALF_TOPIC | SCHEDULE_TOPIC | TIMER_TOPIC);
     (open && queue_id < crate::config::QUEUES_MAX).then_some((topic, queue_id))
 }
 

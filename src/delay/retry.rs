@@ -12,11 +12,17 @@ use crate::commitlog::{FlushWait, MessageView};
 use crate::config::RetryPolicy;
 use crate::error::{Error, Result};
 use crate::events;
+use crate::message::Properties;
+use crate::message::check::is_reserved;
 use crate::message::properties::{NAME_END, VALUE_END, append, append_without, name};
 use crate::types::{GroupName, TopicName};
 
 /// The longest reason that is kept with a message, in bytes.
 const REASON_LEN_MAX: usize = 1_024;
+/// What the reason starts with where a copy has lost properties.
+const DROPPED: &str = "the message's own properties were dropped, there was no room for those of a copy: ";
+/// The longest value that is kept where a copy loses properties.
+const KEPT_LEN_MAX: usize = 512;
 
 /// What is to become of a message after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +82,7 @@ pub enum SentBack {
 /// # Errors
 ///
 /// Those of a put: the message must then be kept, and tried again. `Timeout` where the copy is stored but could not be
-/// flushed in time. `InvalidArgument` where the properties leave no room for those of the retry.
+/// flushed in time.
 pub(crate) fn send_back(failed: &Failed<'_>) -> Result<SentBack> {
     let times = failed.times;
     let levels = failed.broker.delay_levels();
@@ -93,8 +99,8 @@ pub(crate) fn send_back(failed: &Failed<'_>) -> Result<SentBack> {
     };
     let topic = failed.broker.topic(name.as_str());
     let topic = topic.ok_or_else(|| Error::TopicNotFound(name.as_str().into()))?;
-    let put_with = |reason: &str| {
-        let properties = properties_of(failed.message, level, reason);
+    let put_with = |reason: &str, keep: Keep| {
+        let properties = properties_of(failed.message, level, (reason, keep));
         let put = put_again(failed.message, &properties, times.saturating_add(1));
         let wait = WaitForFlush::Yes;
         match level {
@@ -102,11 +108,15 @@ pub(crate) fn send_back(failed: &Failed<'_>) -> Result<SentBack> {
             None => failed.broker.put(&topic, 0, &put, wait),
         }
     };
-    let stored = match put_with(&readable(failed.reason)) {
-        // Rather without its reason than not at all.
-        Err(Error::InvalidArgument { .. }) => put_with(""),
-        result => result,
-    };
+    // Rather without its reason than not at all, and rather without the user's properties than to stop its queue.
+    let too_long = |result: &Result<Stored>| matches!(result, Err(Error::InvalidArgument { .. }));
+    let mut stored = put_with(&readable(failed.reason), Keep::All);
+    if too_long(&stored) {
+        stored = put_with("", Keep::All);
+    }
+    if too_long(&stored) {
+        stored = put_with(&format!("{DROPPED}{}", readable(failed.reason)), Keep::WhatIsRocketmqs);
+    }
     check_flushed(stored?)?;
     let (group, message) = (failed.group, failed.message.message_id());
     match level {
@@ -120,7 +130,7 @@ pub(crate) fn send_back(failed: &Failed<'_>) -> Result<SentBack> {
 pub(crate) fn send_again(broker: &Broker, group: &GroupName, message: &MessageView) -> Result<Stored> {
     let name = TopicName::retry_of(group);
     let topic = broker.topic(name.as_str()).ok_or_else(|| Error::TopicNotFound(name.as_str().into()))?;
-    let properties = properties_of(message, None, message.failure_reason().unwrap_or_default());
+    let properties = properties_of(message, None, (message.failure_reason().unwrap_or_default(), Keep::All));
     let put: PutMessage<'_> = put_again(message, &properties, 0);
     let stored = broker.put(&topic, 0, &put, WaitForFlush::Yes)?;
     check_flushed(stored)?;
@@ -132,9 +142,28 @@ fn check_flushed(stored: Stored) -> Result<()> {
     if stored.flushed == FlushWait::TimedOut { Err(Error::Timeout) } else { Ok(()) }
 }
 
+/// Which properties of a message its copy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    All,
+    /// Neither the user's own nor keys: those that RocketMQ gives a meaning, all of them short.
+    WhatIsRocketmqs,
+}
+
 /// Returns the properties of the copy: those of the message, and what RocketMQ's broker adds and replaces.
-fn properties_of(message: &MessageView, level: Option<u32>, reason: &str) -> Vec<u8> {
-    let from = message.properties();
+fn properties_of(message: &MessageView, level: Option<u32>, (reason, keep): (&str, Keep)) -> Vec<u8> {
+    let mut short = Vec::new();
+    let from = match keep {
+        Keep::All => message.properties(),
+        Keep::WhatIsRocketmqs => {
+            let own = message.properties().iter();
+            for (name, value) in own.filter(|(name, value)| is_reserved(name) && value.len() <= KEPT_LEN_MAX)
+            {
+                append(&mut short, name, value);
+            }
+            Properties::new(&short)
+        }
+    };
     let [retry_topic, origin] = from.pick([name::RETRY_TOPIC, name::ORIGIN_MESSAGE_ID]);
     let mut replaced = vec![
         name::CRC32,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::broker::BrokerOptions;
-use crate::clock::ManualClock;
+use crate::clock::{Clock, ManualClock};
 use crate::config::{Background, FlushPolicy, StoreConfig, TopicConfig};
 use crate::message::properties::IndexTexts;
 use crate::message::sys_flag::SysFlag;
@@ -37,7 +37,8 @@ fn open(dir: &Path, clock: &Arc<ManualClock>, flush: FlushPolicy) -> Shard {
         progress: None,
     };
     let broker = Broker::open(options).unwrap();
-    let delays = Delays::open(&broker, &hands, &mut Vec::new()).unwrap();
+    let steady = Arc::new(SteadyClock::new(hands));
+    let delays = Delays::open(&broker, &steady, &mut Vec::new()).unwrap();
     Shard { broker, delays, clock: Arc::clone(clock), faults }
 }
 
@@ -48,7 +49,8 @@ fn clock() -> Arc<ManualClock> {
 impl Shard {
     fn delay(&self, topic: &str, body: &[u8], level: u32) {
         let name = TopicName::new(topic).unwrap();
-        let topic = self.broker.set_topic(&name, TopicConfig::queues(1)).unwrap();
+        let known = self.broker.topic(topic);
+        let topic = known.unwrap_or_else(|| self.broker.set_topic(&name, TopicConfig::queues(1)).unwrap());
         let message = PutMessage {
             flag: 0,
             sys_flag: SysFlag::NONE,
@@ -189,4 +191,28 @@ fn a_message_for_a_topic_that_no_table_lists_makes_it() {
     result.unwrap();
     assert_eq!(stepped.made, [TopicName::new("orders").unwrap()]);
     assert_eq!(shard.count("orders"), 1);
+}
+
+#[test]
+fn a_step_is_bounded_and_each_one_notes_how_far_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let shard = open(dir.path(), &clock, FlushPolicy::Async);
+    for level in [1, 2] {
+        for _ in 0..800 {
+            shard.delay("orders", b"x", level);
+        }
+    }
+    shard.clock.advance(Duration::from_secs(5));
+    let (stepped, result) = shard.delays.step();
+    result.unwrap();
+    assert_eq!((stepped.delivered, stepped.next_due), (1_000, Some(Duration::ZERO)));
+    assert!(shard.delays.is_behind());
+    shard.broker.kill();
+    drop(shard);
+    let shard = open(dir.path(), &clock, FlushPolicy::Async);
+    let (stepped, result) = shard.delays.step();
+    result.unwrap();
+    assert_eq!((stepped.delivered, stepped.next_due, shard.count("orders")), (600, None, 1_600));
+    assert!(!shard.delays.is_behind());
 }

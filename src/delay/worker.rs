@@ -1,7 +1,8 @@
 //! Who delivers what becomes due while nobody looks?
 //!
 //! One thread a broker. It sleeps until the first message is due, at most for as long as the shortest level lasts:
-//! nothing that comes meanwhile can be due sooner. Where nothing waits, it sleeps until something is delayed.
+//! nothing that comes into a level meanwhile can be due sooner. A timer can: so the thread says until when it sleeps, and
+//! who sends a timer that is due before wakes it. Where nothing waits, it sleeps until something is delayed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,8 +30,10 @@ pub(crate) struct Worker {
 
 struct Shared {
     delays: Arc<Delays>,
-    /// Told when a message is delayed.
+    /// Told when a message comes into a level.
     arrivals: Arc<Arrivals>,
+    /// Told when a timer may be due before the thread wakes.
+    timers: Arc<Arrivals>,
     bed: Arc<Parker>,
     stopped: AtomicBool,
 }
@@ -47,10 +50,14 @@ impl Worker {
     /// # Errors
     ///
     /// `Io` where the system gives none.
-    pub(crate) fn start(delays: &Arc<Delays>, arrivals: Arc<Arrivals>, made: TopicMade) -> Result<Self> {
+    pub(crate) fn start(
+        delays: &Arc<Delays>,
+        [arrivals, timers]: [Arc<Arrivals>; 2],
+        made: TopicMade,
+    ) -> Result<Self> {
         let bed = Arc::default();
         let stopped = AtomicBool::new(false);
-        let shared = Arc::new(Shared { delays: Arc::clone(delays), arrivals, bed, stopped });
+        let shared = Arc::new(Shared { delays: Arc::clone(delays), arrivals, timers, bed, stopped });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("pocketmq-delay".to_owned());
         let thread = thread.spawn(move || of_thread.run(&made)).map_err(|error| {
@@ -81,13 +88,34 @@ impl Shared {
                 return;
             }
             let next = self.step(made);
-            if let Some(wait) = next {
-                let longest = self.delays.shortest().clamp(SLEEP_MIN, SLEEP_MAX);
-                self.bed.park_until(deadline_in(wait.min(longest)));
-            } else {
-                self.sleep_until_something_is_delayed(made);
+            if next != Some(Duration::ZERO) {
+                self.sleep(next, made);
             }
         }
+    }
+
+    /// Sleeps until something is due, or comes that may be due sooner.
+    fn sleep(&self, next: Option<Duration>, made: &TopicMade) {
+        let broker = self.delays.broker();
+        let wait = next.map(|wait| wait.min(self.delays.shortest().clamp(SLEEP_MIN, SLEEP_MAX)));
+        // Where something waits in a level, what comes after it is due after it.
+        let listed = [Some(&self.timers), wait.is_none().then_some(&self.arrivals)];
+        listed.iter().flatten().for_each(|arrivals| arrivals.register(&self.bed));
+        let millis = wait.and_then(|wait| i64::try_from(wait.as_millis()).ok()).unwrap_or(i64::MAX);
+        broker.timers_wake_at(self.delays.now_millis().saturating_add(millis));
+        // Looked at after the bed is listed: what comes from here on wakes it.
+        let again = self.step(made);
+        let wait = match (wait, again) {
+            (Some(wait), Some(again)) => Some(wait.min(again)),
+            (None, None) => self.delays.has_moved().then_some(SLEEP_MAX),
+            // Something has come meanwhile: the next round lists the bed as it must be.
+            _ => Some(Duration::ZERO),
+        };
+        if wait != Some(Duration::ZERO) && !self.stopped.load(Ordering::Acquire) {
+            self.bed.park_until(wait.and_then(|wait| deadline_in(self.delays.sleep_for(wait))));
+        }
+        broker.timers_wake_at(i64::MIN);
+        listed.iter().flatten().for_each(|arrivals| arrivals.deregister(&self.bed));
     }
 
     /// Does what is due, and returns how long nothing is.
@@ -99,15 +127,5 @@ impl Shared {
             // What it was is kept for `health`; the message is tried again.
             Err(_) => Some(stepped.next_due.map_or(SLEEP_MAX, |wait| wait.min(SLEEP_MAX))),
         }
-    }
-
-    fn sleep_until_something_is_delayed(&self, made: &TopicMade) {
-        self.arrivals.register(&self.bed);
-        // Looked at after the bed is listed: what comes from here on wakes it.
-        if self.step(made).is_none() && !self.stopped.load(Ordering::Acquire) {
-            let persist = self.delays.has_moved().then(|| deadline_in(SLEEP_MAX)).flatten();
-            self.bed.park_until(persist);
-        }
-        self.arrivals.deregister(&self.bed);
     }
 }

@@ -1,6 +1,7 @@
 //! Which messages may be sent?
 
 use super::Message;
+use super::outgoing::When;
 use super::properties::{NAME_END, PROPERTIES_LEN_MAX, VALUE_END};
 use crate::error::{Error, Reason, Result};
 use crate::types::to_u64;
@@ -106,6 +107,9 @@ pub(crate) fn check(message: &Message, body_len_max: u32) -> Result<()> {
             "must not be negative: 0 is no delay, 1 to 18 are levels",
         ));
     }
+    if message.delay_level_number() > 0 && message.when() != When::Now {
+        return Err(Error::argument("delay", "there is a delay level as well: choose one"));
+    }
     if message.expiry().is_some_and(|time| time.as_millis() == 0 || i64::try_from(time.as_millis()).is_err())
     {
         return Err(Error::argument("expires_in", "must be at least 1 ms, and below 292 million years"));
@@ -181,7 +185,8 @@ fn check_property(name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_reserved(name: &str) -> bool {
+/// Tells whether a name means something to RocketMQ or to us.
+pub(crate) fn is_reserved(name: &str) -> bool {
     RESERVED.binary_search(&name).is_ok() || name == TRANSACTION_ID || name.starts_with(TRANSIENT_PREFIX)
 }
 

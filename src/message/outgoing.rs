@@ -1,10 +1,11 @@
 //! What does a user say about a message before it is sent?
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::ids::MessageId;
 use super::properties::{self, IndexTexts, VALUE_END, name, split_keys};
+use crate::types::millis_of;
 
 /// How the properties of every record of ours start.
 const UNIQUE_START: &[u8] = b"UNIQ_KEY\x01";
@@ -32,8 +33,20 @@ pub struct Message {
     flag: i32,
     wait: bool,
     delay_level: i32,
+    when: When,
     expires_in: Option<Duration>,
     properties: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+/// When a message is to be delivered that has no delay level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// At once.
+    Now,
+    /// So long after it is sent.
+    After(Duration),
+    /// At this time, in milliseconds since 1970.
+    At(i64),
 }
 
 impl Message {
@@ -50,6 +63,7 @@ impl Message {
             flag: 0,
             wait: true,
             delay_level: 0,
+            when: When::Now,
             expires_in: None,
             properties: Vec::new(),
         }
@@ -137,6 +151,49 @@ impl Message {
     #[doc(alias = "setDelayTimeLevel")]
     pub fn delay_level(mut self, level: i32) -> Self {
         self.delay_level = level;
+        self
+    }
+
+    /// Lets the message be delivered so long after it is sent, to the millisecond (RocketMQ 5's `setDelayTimeMs` and
+    /// `setDelayTimeSec`). Default: zero, at once. At most the store's
+    /// [`timer_delay_max`](crate::StoreBuilder::timer_delay_max), 100 years.
+    ///
+    /// Until then the message lies in `rmq_sys_wheel_timer`, as in RocketMQ, the offsets of its receipt are those that it
+    /// has there, and [`Producer::recall`](crate::Producer::recall) takes it back. It comes through restarts and crashes,
+    /// never early, after a crash perhaps twice. Setting the clock of the machine while the store is open changes nothing;
+    /// see [`deliver_at`](Self::deliver_at). Not together with a delay level.
+    ///
+    /// ```
+    /// # fn main() -> pocketmq::Result<()> {
+    /// use pocketmq::Message;
+    /// use pocketmq::testing::TestStore;
+    /// use std::time::Duration;
+    ///
+    /// let store = TestStore::new();
+    /// store.producer("shop")?.send(Message::new("orders", "remind").delay(Duration::from_millis(1_234)))?;
+    /// let consumer = store.consumer("billing").subscribe("orders", "*").build()?;
+    /// store.advance(Duration::from_millis(1_233))?;
+    /// assert!(consumer.try_recv()?.is_none());
+    /// store.advance(Duration::from_millis(1))?;
+    /// assert_eq!(consumer.recv()?.body_str()?, "remind");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "setDelayTimeMs")]
+    #[doc(alias = "setDelayTimeSec")]
+    pub const fn delay(mut self, time: Duration) -> Self {
+        self.when = if time.is_zero() { When::Now } else { When::After(time) };
+        self
+    }
+
+    /// Lets the message be delivered at a time of day, to the millisecond (RocketMQ 5's `setDeliverTimeMs`); at once where
+    /// that has passed. Otherwise as [`delay`](Self::delay), in place of which it is set.
+    ///
+    /// What time it is is read when the store is opened and counted from there: a clock that is set while the store is
+    /// open makes a message neither early nor late, but one that is set while it is closed does.
+    #[doc(alias = "setDeliverTimeMs")]
+    pub fn deliver_at(mut self, time: SystemTime) -> Self {
+        self.when = When::At(millis_of(time));
         self
     }
 
@@ -238,6 +295,17 @@ impl Message {
     #[must_use]
     pub const fn delay_level_number(&self) -> i32 {
         self.delay_level
+    }
+
+    /// Tells whether the message asks for a delay of any kind.
+    #[must_use]
+    pub fn is_delayed(&self) -> bool {
+        self.delay_level != 0 || self.when != When::Now
+    }
+
+    /// Returns when it is to be delivered, as it was told.
+    pub(crate) const fn when(&self) -> When {
+        self.when
     }
 
     /// Returns the keys as the property `KEYS` holds them.

@@ -38,6 +38,15 @@ pub(crate) mod name {
     pub(crate) const CHECK_IMMUNITY: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
     /// The offset of the half message of which RocketMQ stored this copy.
     pub(crate) const PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
+    pub(crate) const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
+    pub(crate) const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
+    pub(crate) const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
+    pub(crate) const TIMER_OUT_MS: &str = "TIMER_OUT_MS";
+    pub(crate) const TIMER_ENQUEUE_MS: &str = "TIMER_ENQUEUE_MS";
+    pub(crate) const TIMER_DEQUEUE_MS: &str = "TIMER_DEQUEUE_MS";
+    pub(crate) const TIMER_ROLL_TIMES: &str = "TIMER_ROLL_TIMES";
+    pub(crate) const TIMER_DEL_UNIQKEY: &str = "TIMER_DEL_UNIQKEY";
+    pub(crate) const BORN_TIMESTAMP: &str = "BORN_TIMESTAMP";
     /// Ours: how many milliseconds after its birth the message is worth nothing any more.
     pub(crate) const EXPIRES_IN: &str = "__POCKETMQ_EXPIRES_IN";
     /// Ours: what was acknowledged by sending the message.

@@ -97,8 +97,8 @@ impl Producer {
         }
         for message in &batch {
             self.check(message)?;
-            if message.delay_level_number() != 0 {
-                return wrong("has a message with a delay level: send that one alone");
+            if message.is_delayed() {
+                return wrong("has a message with a delay: send that one alone");
             }
             if belong_together(first, message) {
                 continue;
@@ -162,7 +162,7 @@ impl Producer {
 
 /// Tells whether two messages may be in one batch.
 pub(super) fn belong_together(first: &Message, other: &Message) -> bool {
-    [first, other].iter().all(|message| message.delay_level_number() == 0)
+    [first, other].iter().all(|message| !message.is_delayed())
         && other.topic() == first.topic()
         && other.waits() == first.waits()
         && other.order_key_text() == first.order_key_text()

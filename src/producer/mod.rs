@@ -21,6 +21,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod timed;
 mod trace;
 mod transaction;
 
@@ -53,6 +54,7 @@ use crate::config::{FlushPolicy, TopicKind};
 use crate::error::{Error, Result};
 use crate::message::check::check;
 use crate::message::compress::Packed;
+use crate::message::outgoing::When;
 use crate::message::sys_flag::SysFlag;
 use crate::message::tags::tags_code;
 use crate::message::{Message, MessageId};
@@ -213,7 +215,8 @@ impl Producer {
     /// Refuses a message that may not be sent, and every message where the store is closed.
     fn check(&self, message: &Message) -> Result<()> {
         self.member.cluster.check_open()?;
-        check(message, self.member.cluster.config().message_size_max)
+        check(message, self.member.cluster.config().message_size_max)?;
+        if message.when() == When::Now { Ok(()) } else { self.due_of(message).map(drop) }
     }
 
     /// Refuses an asynchronous message, or has it wait, where too many are unflushed.
@@ -271,7 +274,7 @@ impl Producer {
         let (cluster, message) = (&self.member.cluster, out.message);
         let now = cluster.clock().wall_millis();
         let id = cluster.next_id(now);
-        let stored = with_buffer(|buffer| {
+        let (stored, due) = with_buffer(|buffer| {
             message.append_properties(&id, buffer);
             let mut put = put_message(message, (now, &id), buffer);
             if let Some(packed) = &out.packed {
@@ -280,12 +283,17 @@ impl Producer {
             let (topic, wait) = (&to.topic, wait_of(message, out.mode));
             match u32::try_from(message.delay_level_number()) {
                 Ok(level @ 1..) => {
-                    to.broker.put_delayed(topic, to.queue().queue_id(), &put, Later { level, wait })
+                    let later = Later { level, wait };
+                    to.broker
+                        .put_delayed(topic, to.queue().queue_id(), &put, later)
+                        .map(|stored| (stored, None))
                 }
-                _ => to.broker.put_into(topic, to.slot()?, &put, wait),
+                _ if message.when() != When::Now => self.put_timed(to, &put, (message, wait)),
+                _ => to.broker.put_into(topic, to.slot()?, &put, wait).map(|stored| (stored, None)),
             }
         })?;
-        Ok(SendReceipt::new(&stored, Arc::clone(&to.place), id, message.joined_keys()))
+        let receipt = SendReceipt::new(&stored, Arc::clone(&to.place), id, message.joined_keys());
+        Ok(if due.is_some() { receipt.due_at(due) } else { receipt })
     }
 }
 
@@ -313,7 +321,7 @@ fn check_kind(route: &Route, message: &Message) -> Result<()> {
 }
 
 fn kind_of(message: &Message) -> TopicKind {
-    if message.delay_level_number() > 0 {
+    if message.is_delayed() {
         TopicKind::Delay
     } else if message.order_key_text().is_some() {
         TopicKind::Fifo

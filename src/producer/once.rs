@@ -11,7 +11,7 @@ use crate::config::FlushPolicy;
 use crate::dedup::{Recent, sent_before};
 use crate::error::Result;
 use crate::message::properties::name;
-use crate::types::{MessageQueue, TopicName};
+use crate::types::{MessageQueue, TIMER_TOPIC, TopicName};
 
 /// What a producer that sends nothing twice remembers.
 pub(super) type SentLately = Recent<SendReceipt>;
@@ -68,7 +68,10 @@ impl Producer {
             waited: self.member.cluster.config().flush == FlushPolicy::Sync,
         };
         let place = Arc::new(QueuePlace { queue, host: found.store_host() });
-        SendReceipt::new(&stored, place, found.message_id(), found.property(name::KEYS).unwrap_or_default())
+        let keys = found.property(name::KEYS).unwrap_or_default();
+        let out = found.property(name::TIMER_OUT_MS).filter(|_| found.topic() == TIMER_TOPIC);
+        SendReceipt::new(&stored, place, found.message_id(), keys)
+            .found_due(out.and_then(|out| out.parse().ok()))
     }
 }
 

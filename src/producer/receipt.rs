@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::broker::Stored;
+use crate::broker::{Stored, wheel_second};
 use crate::cluster::QueuePlace;
 use crate::commitlog::FlushWait;
-use crate::message::MessageId;
 use crate::message::ids::offset_id;
+use crate::message::{MessageId, RecallHandle};
 use crate::types::{MessageQueue, PhysicalOffset, QueueOffset};
 
 /// Bytes of a key that a receipt holds without memory of its own: sending must not allocate.
@@ -59,6 +59,8 @@ pub struct SendReceipt {
     /// The byte behind the record, or behind the last one of a batch.
     end: PhysicalOffset,
     key: Key,
+    /// When the message is due, if it waits for a time of its own.
+    due_millis: Option<i64>,
     batch: Box<[(MessageId, MessageId)]>,
 }
 
@@ -74,8 +76,14 @@ impl SendReceipt {
             physical_offset: stored.physical_offset,
             end: stored.end,
             key: Key::new(key),
+            due_millis: None,
             batch: Box::default(),
         }
+    }
+
+    /// Returns the receipt of a message that waits for its time.
+    pub(super) fn due_at(self, due_millis: Option<i64>) -> Self {
+        Self { due_millis, ..self }
     }
 
     /// Returns the receipt after a wait for the flush.
@@ -141,6 +149,16 @@ impl SendReceipt {
     #[must_use]
     pub fn key(&self) -> &str {
         self.key.as_str()
+    }
+
+    /// Returns what takes the message back with [`Producer::recall`](crate::Producer::recall); `None` unless it waits for a
+    /// time of its own ([`Message::delay`](crate::Message::delay), [`Message::deliver_at`](crate::Message::deliver_at)).
+    #[must_use]
+    #[doc(alias = "getRecallHandle")]
+    pub fn recall_handle(&self) -> Option<RecallHandle> {
+        let queue = &self.place.queue;
+        let (topic, broker) = (queue.topic().clone(), queue.broker().clone());
+        self.due_millis.map(|due| RecallHandle::new(topic, broker, wheel_second(due), self.message_id))
     }
 
     /// Returns of each message of a batch the unique id and the offset id, in order. Empty where one message was sent.

@@ -85,7 +85,7 @@ impl<M: Borrow<Message>, I: Iterator<Item = M>> Iterator for SendBatches<'_, I> 
             batch.push(next);
         }
         // A delayed message is no part of a batch.
-        let alone = batch.first().map(Borrow::borrow).filter(|first| first.delay_level_number() != 0);
+        let alone = batch.first().map(Borrow::borrow).filter(|first| first.is_delayed());
         Some(match (&self.queue, alone) {
             (None, Some(message)) => self.producer.send(message),
             (Some(queue), Some(message)) => self.producer.send_to(queue, message),

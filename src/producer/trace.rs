@@ -71,7 +71,7 @@ impl TraceHook {
         let took = clock.monotonic().saturating_sub(STARTED.get()).as_millis();
         let host = self.cluster().broker(context.queue.broker());
         let host = host.map_or_else(String::new, |broker| broker.host().to_string());
-        let kind = if message.delay_level_number() > 0 { "3" } else { "0" };
+        let kind = if message.is_delayed() { "3" } else { "0" };
         let sent = clock.wall_millis().saturating_sub(i64::try_from(took).unwrap_or(0));
         let fields = [
             "Pub",

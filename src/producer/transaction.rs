@@ -280,7 +280,7 @@ type Begun = (Arc<Transactions>, Arc<Ticket>);
 impl Producer {
     /// Sends a half message to the broker of a queue of the producer's choice.
     fn send_half(&self, message: &Message) -> Result<(SendReceipt, Begun)> {
-        if message.delay_level_number() != 0 {
+        if message.is_delayed() {
             let reason =
                 "a transaction cannot be delayed: send the message without a delay, or let its consumer wait";
             return Err(Error::argument("delay_level", reason));

@@ -196,6 +196,15 @@ impl StoreBuilder {
         self
     }
 
+    /// Sets how far ahead a message may be delivered that has a time of its own; a send beyond that is refused. Default 36,500
+    /// days, and at most; at least 1 ms. RocketMQ's brokers allow 3 days unless told otherwise, and deliver all the same
+    /// what is due later.
+    #[doc(alias = "timerMaxDelaySec")]
+    pub fn timer_delay_max(mut self, time: Duration) -> Self {
+        Arc::make_mut(&mut self.config).timer_delay_max = time;
+        self
+    }
+
     /// Puts the commit log into a folder of its own, on another disk perhaps. Where the store's folder is one
     /// broker's, this is its log folder; else each broker gets `<dir>/<broker>/commitlog`. Default: `commitlog` in the
     /// broker's folder. It is written into `broker.conf`, so a later opening finds it.

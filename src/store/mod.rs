@@ -343,7 +343,8 @@ impl Store {
 
     /// Does the background work that is due: for a store that is driven by hand
     /// ([`Background::Manual`](crate::Background::Manual)). Harmless beside the threads. Push consumers have their
-    /// handlers called, in this thread, for everything that is there.
+    /// handlers called, in this thread, for everything that is there. Of delayed messages that are due, each broker
+    /// delivers at most 1,000 in one step: call it again for the others.
     ///
     /// # Errors
     ///
@@ -358,6 +359,12 @@ impl Store {
         // Callbacks are owed also once the store is closed.
         self.cluster().step_handles();
         worked
+    }
+
+    /// Tells whether the last step left something undone that is due already.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.cluster().is_behind()
     }
 
     /// Deletes now what may go by the store's [`Retention`](crate::Retention), and says what went and what was kept: one

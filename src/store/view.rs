@@ -30,6 +30,12 @@ impl BrokerView {
         Self { cluster: Arc::clone(cluster), broker: Arc::clone(broker) }
     }
 
+    /// Returns how many messages wait for a time of their own, those that were recalled or come round once more counted.
+    #[must_use]
+    pub fn pending_timers(&self) -> u64 {
+        self.broker.pending_timers()
+    }
+
     /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &BrokerName {

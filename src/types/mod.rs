@@ -10,5 +10,5 @@ pub(crate) use convert::{millis_of, to_u64, to_usize};
 pub(crate) use hash::{consistent_hash, java_string_hash};
 pub(crate) use md5::md5;
 pub use names::{BrokerName, GroupName, MessageQueue, NameError, TopicName};
-pub(crate) use names::{GIVEN_UP_TOPIC, HALF_TOPIC, OP_TOPIC, SCHEDULE_TOPIC, check_instance};
+pub(crate) use names::{GIVEN_UP_TOPIC, HALF_TOPIC, OP_TOPIC, SCHEDULE_TOPIC, TIMER_TOPIC, check_instance};
 pub use offsets::{PhysicalOffset, QueueOffset};

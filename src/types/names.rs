@@ -17,6 +17,8 @@ const DLQ_PREFIX: &str = "%DLQ%";
 const BROADCAST_PREFIX: &str = "%BROADCAST%";
 /// The topic in which delayed messages wait, level `n` in queue `n - 1`.
 pub(crate) const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+/// The topic in which messages wait for a time of their own.
+pub(crate) const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
 /// The longest name of an instance, in bytes: prefix, group and instance fit into the longest name of a group on disk.
 const INSTANCE_LEN_MAX: usize = 100;
 

@@ -226,6 +226,24 @@ fn c40_progress_beyond_the_end_of_a_level_is_brought_back_and_reported() {
 }
 
 #[test]
+fn d17_a_close_that_cannot_write_the_progress_of_the_delays_leaves_abort() {
+    let store = TestStore::new();
+    send(&store, delayed("one", 1));
+    store.advance(seconds(1)).unwrap();
+    let broker = store.brokers()[0].dir().to_path_buf();
+    // Nothing can be renamed over a folder.
+    std::fs::create_dir(broker.join("config/delayOffset.json")).unwrap();
+    store.store().close().unwrap_err();
+    assert!(broker.join("abort").exists());
+    std::fs::remove_dir(broker.join("config/delayOffset.json")).unwrap();
+    let store = store.kill_into_folder().open().unwrap();
+    store.advance(seconds(10)).unwrap();
+    assert_eq!(drain(&consumer(&store)), ["one"]);
+    store.store().close().unwrap();
+    assert!(!broker.join("abort").exists());
+}
+
+#[test]
 fn g1_setting_the_clock_back_makes_nothing_early() {
     let store = TestStore::new();
     send(&store, delayed("before", 3));
@@ -441,6 +459,10 @@ fn pending(golden: &Golden) -> Vec<(String, String)> {
         .filter(|line| line["queue_offset"].as_u64().unwrap() >= done(line["queue"].as_u64().unwrap() + 1));
     let text = |line: &Value, name: &str| line["properties"][name].as_str().unwrap().to_owned();
     let mut all: Vec<_> = waiting.map(|line| (text(line, "REAL_TOPIC"), text(line, "UNIQ_KEY"))).collect();
+    let check = golden.path("store/config/timercheck");
+    if check.exists() {
+        all.extend(crate::timer_files::timers_of(golden).into_iter().map(|(_, topic, id)| (topic, id)));
+    }
     all.sort();
     all
 }

@@ -40,5 +40,7 @@ mod simple;
 mod snapshot;
 #[cfg(feature = "async")]
 mod stream;
+mod timer;
+mod timer_files;
 mod transactions;
 mod verify;

@@ -103,6 +103,22 @@ fn a_message_is_sent_back_for_its_own_queue_only_and_for_a_group() {
 }
 
 #[test]
+fn a10_a_message_whose_properties_leave_no_room_for_a_copy_loses_its_own_and_never_stops_its_queue() {
+    let store = one_queue();
+    // As many as a record holds: nothing can be added.
+    let message = Message::new("orders", "x").tag("t").property("n", "v".repeat(32_767 - 72));
+    store.producer("shop").unwrap().send(message).unwrap();
+    let message = all(&store, "orders").remove(0);
+    store.send_back("billing", &queue_of(&store, "orders"), &message, "no").unwrap();
+    store.advance(Duration::from_secs(10)).unwrap();
+    let copy = all(&store, "%RETRY%billing").remove(0);
+    assert_eq!((copy.message_id(), copy.tag(), copy.property("n")), (message.message_id(), "t", None));
+    assert_eq!((copy.original_topic(), copy.reconsume_times()), ("orders", 1));
+    let reason = copy.failure_reason().unwrap();
+    assert!(reason.contains("properties were dropped") && reason.ends_with(": no"), "{reason}");
+}
+
+#[test]
 fn a_message_whose_properties_are_full_is_sent_back_without_the_reason() {
     let store = one_queue();
     let full = Message::new("orders", "x").property("n", "v".repeat(32_767 - 700));

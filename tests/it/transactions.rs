@@ -400,6 +400,7 @@ fn f131_delays_other_kinds_of_topics_and_closed_stores_are_refused_before_anythi
     let error = bank.begin(transfer("x").delay_level(1)).unwrap_err();
     assert!(matches!(error, Error::InvalidArgument { field: "delay_level", .. }), "{error}");
     assert!(error.to_string().contains("cannot be delayed"), "{error}");
+    assert!(bank.begin(transfer("x").delay(Duration::from_secs(1))).is_err());
     let error = bank.begin(Message::new("plain", "x")).unwrap_err();
     assert!(matches!(error, Error::InvalidArgument { field: "topic", .. }), "{error}");
     let error = bank.producer().send(Message::new("only", "x")).unwrap_err();

@@ -123,5 +123,5 @@ impl Work<'_> {
 /// the latter that is torn, because it is written at this moment, says nothing.
 fn is_progress(name: &str) -> bool {
     let is_under_way = [".tmp", ".new", ".bak"].iter().any(|ending| name.ends_with(ending));
-    name == "delay" || (name.starts_with("handled-") && !is_under_way)
+    matches!(name, "delay" | "timer") || (name.starts_with("handled-") && !is_under_way)
 }
