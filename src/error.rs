@@ -208,6 +208,9 @@ pub enum Error {
     /// A message cannot be taken back: it is due, or was delivered, or is not there.
     #[error("the message cannot be recalled: {0}")]
     TooLate(Reason),
+    /// No reply to a request has come in time. The request itself is stored, and may still be handled: its correlation id.
+    #[error("no reply to request {0} came in time")]
+    RequestTimeout(Reason),
     /// The time is up.
     #[error("timed out")]
     Timeout,
@@ -220,6 +223,7 @@ impl Error {
         match self {
             Self::FlushFailed { outcome, .. } => *outcome,
             Self::SendFailed(failure) => failure.last.outcome(),
+            Self::RequestTimeout(_) => Outcome::MayExist,
             _ => Outcome::NotStored,
         }
     }

@@ -11,6 +11,7 @@ mod last_route;
 mod one_step;
 mod positions;
 mod rebalance;
+mod replies;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub(crate) use groups::{Circle, GroupSeat, Groups};
 pub use one_step::AckInOneStep;
 pub(crate) use one_step::Acknowledge;
 pub(crate) use rebalance::{Aim, Candidate, Claims, Gate, MemberId, targets};
+use replies::Requests;
 pub(crate) use route::{QueuePlace, Route, RouteQueue};
 use transactions::AllTransactions;
 
@@ -64,6 +66,7 @@ pub(crate) struct Cluster {
     groups: Arc<Groups>,
     delays: AllDelays,
     transactions: AllTransactions,
+    requests: Requests,
     /// Handles that do their work in `Store::step`.
     driven: DrivenHandles,
     closed: AtomicBool,
@@ -100,6 +103,7 @@ impl Cluster {
             groups: Arc::default(),
             delays,
             transactions,
+            requests: Requests::default(),
             driven: DrivenHandles::default(),
             closed: AtomicBool::new(false),
         });
@@ -223,6 +227,7 @@ impl Cluster {
         for broker in &self.brokers {
             result = result.and(stop(broker));
         }
+        self.requests.wake_all();
         // Sleepers who wait for a topic that does not exist are known to no broker.
         for arrivals in self.arrivals.lock().values() {
             arrivals.notify();

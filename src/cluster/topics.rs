@@ -108,9 +108,9 @@ impl Cluster {
         self.set_everywhere(name, config)
     }
 
-    /// Makes the topic in which producers write down where messages went, where it is missing. RocketMQ's brokers make
-    /// it with one queue too.
-    pub(crate) fn make_trace_topic(&self, name: &TopicName) -> Result<()> {
+    /// Makes a topic that we need ourselves, of traces or replies, where it is missing. RocketMQ's brokers make them with
+    /// one queue too.
+    pub(crate) fn make_own_topic(&self, name: &TopicName) -> Result<()> {
         self.check_open()?;
         let _changing = self.changes.lock();
         if self.check_exists(name).is_ok() {

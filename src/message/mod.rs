@@ -8,6 +8,7 @@ pub(crate) mod codec;
 pub(crate) mod compress;
 mod crc;
 pub(crate) mod draft;
+pub(crate) mod exchange;
 pub(crate) mod ids;
 pub(crate) mod inflate;
 pub(crate) mod outgoing;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
+use super::exchange::Exchange;
 use super::ids::MessageId;
 use super::properties::{self, IndexTexts, VALUE_END, name, split_keys};
 use crate::types::millis_of;
@@ -35,6 +36,8 @@ pub struct Message {
     delay_level: i32,
     when: When,
     expires_in: Option<Duration>,
+    /// Of a request or a reply.
+    exchange: Option<Box<Exchange>>,
     properties: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
@@ -65,6 +68,7 @@ impl Message {
             delay_level: 0,
             when: When::Now,
             expires_in: None,
+            exchange: None,
             properties: Vec::new(),
         }
     }
@@ -297,6 +301,17 @@ impl Message {
         self.delay_level
     }
 
+    /// Makes it a request or a reply.
+    pub(crate) fn exchanging(mut self, exchange: Exchange) -> Self {
+        self.exchange = Some(Box::new(exchange));
+        self
+    }
+
+    /// Returns the request to which this is the reply.
+    pub(crate) fn replies_to(&self) -> Option<&str> {
+        self.exchange.as_ref().filter(|exchange| exchange.is_reply).map(|exchange| &*exchange.correlation)
+    }
+
     /// Tells whether the message asks for a delay of any kind.
     #[must_use]
     pub fn is_delayed(&self) -> bool {
@@ -333,6 +348,9 @@ impl Message {
         }
         if let Some(time) = self.expires_in {
             properties::append(encoded, name::EXPIRES_IN, &time.as_millis().to_string());
+        }
+        if let Some(exchange) = &self.exchange {
+            exchange.append_to(encoded);
         }
         for (name, value) in self.properties() {
             properties::append(encoded, name, value);

@@ -106,6 +106,18 @@ macro_rules! message_accessors {
                 })
             }
 
+            /// Makes the reply to a message that [`Producer::request`](crate::Producer::request) has sent; send it with any
+            /// producer of the store (RocketMQ's `MessageUtil.createReplyMessage`).
+            ///
+            /// # Errors
+            ///
+            /// `InvalidArgument` where the message is no request.
+            #[doc(alias = "createReplyMessage")]
+            #[doc(alias = "MessageUtil")]
+            pub fn reply(&self, body: impl Into<Vec<u8>>) -> $crate::error::Result<$crate::message::Message> {
+                $crate::message::exchange::reply_to(self.record().properties(), body.into())
+            }
+
             /// Returns the value that the body stands for, as the codec reads it.
             ///
             /// # Errors

@@ -38,6 +38,14 @@ pub(crate) mod name {
     pub(crate) const CHECK_IMMUNITY: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
     /// The offset of the half message of which RocketMQ stored this copy.
     pub(crate) const PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
+    /// Of a request and its reply: what both have alike.
+    pub(crate) const CORRELATION_ID: &str = "CORRELATION_ID";
+    /// Who asked.
+    pub(crate) const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
+    /// How many milliseconds the one who asked waits.
+    pub(crate) const TTL: &str = "TTL";
+    pub(crate) const MESSAGE_TYPE: &str = "MSG_TYPE";
+    pub(crate) const CLUSTER: &str = "CLUSTER";
     pub(crate) const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
     pub(crate) const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
     pub(crate) const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";

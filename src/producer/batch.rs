@@ -100,6 +100,9 @@ impl Producer {
             if message.is_delayed() {
                 return wrong("has a message with a delay: send that one alone");
             }
+            if message.replies_to().is_some() {
+                return wrong("has a reply: send that one alone");
+            }
             if belong_together(first, message) {
                 continue;
             }

@@ -204,7 +204,7 @@ impl TraceRecord {
 
 /// Makes the topic of the traces where it is missing: an operator who forbids automatic topics still wants his traces.
 pub(super) fn make_topic(cluster: &Cluster) -> Result<()> {
-    cluster.make_trace_topic(&TopicName::new(TRACE_TOPIC)?)
+    cluster.make_own_topic(&TopicName::new(TRACE_TOPIC)?)
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod positions;
 mod pull;
 mod push;
 mod redelivery;
+mod request;
 mod retry;
 mod sending;
 mod simple;

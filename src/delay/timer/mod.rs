@@ -345,7 +345,7 @@ fn linked(entry: &Entry, message: &MessageView) -> Linked {
 /// Returns the properties of a message that was given its turn, with the times that RocketMQ notes: without these where there is
 /// no room.
 fn delivered_properties(from: Properties<'_>, written_millis: i64, now: i64) -> Vec<u8> {
-    let stated = [name::CRC32, name::TIMER_ENQUEUE_MS, name::TIMER_DEQUEUE_MS];
+    let stated = [name::CRC32, name::ACK, name::TIMER_ENQUEUE_MS, name::TIMER_DEQUEUE_MS];
     let mut properties = Vec::with_capacity(from.encoded().len().saturating_add(80));
     append_without(&mut properties, from, &stated);
     let without = properties.len();
