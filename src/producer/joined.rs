@@ -8,6 +8,7 @@ use crate::broker::{JoinedAck, Later, WaitForFlush};
 use crate::cluster::{AckInOneStep, Route, RouteQueue};
 use crate::error::{Error, Outcome, Result};
 use crate::message::Message;
+use crate::message::outgoing::When;
 use crate::message::properties::{append, name};
 use crate::types::{BrokerName, to_u64};
 
@@ -76,6 +77,7 @@ impl Producer {
         let (cluster, message) = (&self.member.cluster, out.message);
         let now = cluster.clock().wall_millis();
         let id = cluster.next_id(now);
+        let mut due = None;
         let stored = with_buffer(|buffer| {
             message.append_properties(&id, buffer);
             append(buffer, name::ACK, &ack.property());
@@ -88,10 +90,17 @@ impl Producer {
                 Ok(level @ 1..) => {
                     to.broker.put_delayed(topic, to.queue().queue_id(), &put, Later { level, wait })
                 }
+                _ if message.when() != When::Now => {
+                    self.put_timed(to, &put, (message, wait)).map(|(stored, at)| {
+                        due = at;
+                        stored
+                    })
+                }
                 _ => to.broker.put_into(topic, to.slot()?, &put, wait),
             })
         })?;
-        Ok(SendReceipt::new(&stored, Arc::clone(&to.place), id, message.joined_keys()))
+        self.tell_who_asked(to, message, &stored)?;
+        Ok(SendReceipt::new(&stored, Arc::clone(&to.place), id, message.joined_keys()).due_at(due))
     }
 }
 

@@ -293,9 +293,7 @@ impl Producer {
                 _ => to.broker.put_into(topic, to.slot()?, &put, wait).map(|stored| (stored, None)),
             }
         })?;
-        if let Some(correlation) = message.replies_to() {
-            cluster.hand_over_reply(correlation, &to.broker, (stored.physical_offset, stored.end))?;
-        }
+        self.tell_who_asked(to, message, &stored)?;
         let receipt = SendReceipt::new(&stored, Arc::clone(&to.place), id, message.joined_keys());
         Ok(if due.is_some() { receipt.due_at(due) } else { receipt })
     }

@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::time::Duration;
 
 use super::Producer;
+use crate::broker::Stored;
+use crate::cluster::RouteQueue;
 use crate::error::{Error, Result};
 use crate::message::exchange::Exchange;
 use crate::message::{Message, OwnedMessage};
@@ -65,5 +67,16 @@ impl Producer {
         };
         self.send(message.clone().exchanging(exchange))?;
         asked.wait(timeout)
+    }
+
+    /// Hands a message that was stored to whoever waits for it, if it is a reply.
+    pub(super) fn tell_who_asked(&self, to: &RouteQueue, message: &Message, stored: &Stored) -> Result<()> {
+        match message.replies_to() {
+            None => Ok(()),
+            Some(correlation) => {
+                let place = (stored.physical_offset, stored.end);
+                self.member.cluster.hand_over_reply(correlation, &to.broker, place)
+            }
+        }
     }
 }

@@ -533,3 +533,19 @@ fn e5_with_threads_a_timer_wakes_the_one_who_delivers() {
         store.close().unwrap();
     }
 }
+
+#[test]
+fn d13_a_timer_that_acknowledges_another_message_comes_once_and_without_that() {
+    let store = one_queue(TestStore::new());
+    send(&store, Message::new("orders", "first"));
+    let consumer = consumer(&store);
+    let first = consumer.recv().unwrap();
+    let receipt = store.producer("shop").unwrap().send_and_ack(after("next", millis(1_500)), first).unwrap();
+    assert!(receipt.recall_handle().is_some());
+    store.advance(millis(1_499)).unwrap();
+    assert!(consumer.try_recv().unwrap().is_none());
+    store.advance(millis(1)).unwrap();
+    let next = consumer.recv().unwrap();
+    assert_eq!((next.body_str().unwrap().as_ref(), next.property("__POCKETMQ_ACK")), ("next", None));
+    next.ack().unwrap();
+}
