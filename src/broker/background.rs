@@ -23,6 +23,8 @@ use crate::types::{to_u64, to_usize};
 const LEAD_MIN: u64 = 2 << 20;
 /// How far it is ahead of the fastest writer.
 const LEAD_MAX: u64 = 64 << 20;
+/// How many times as far it wants to be where the writer has almost caught up with it.
+const LEAD_GROWTH: u64 = 4;
 /// How long the lead lasts at the writer's pace.
 const LEAD_MILLIS: u64 = 200;
 /// Bytes for which it gets blocks and pages at once.
@@ -257,7 +259,11 @@ impl Broker {
         let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
         let (before, then) = std::mem::replace(&mut *self.workers.seen.lock(), (end, now));
         let pace = end.saturating_sub(before).checked_div(now.saturating_sub(then).max(1)).unwrap_or(0);
-        let lead = pace.saturating_mul(LEAD_MILLIS).clamp(LEAD_MIN, LEAD_MAX);
+        let wanted = self.workers.lead.load(Ordering::Relaxed);
+        let room = file.allocated().saturating_sub(position);
+        // Almost caught up with: the writer has just become fast, and its pace since the last time does not show it yet.
+        let grown = if room < wanted / 4 { wanted.saturating_mul(LEAD_GROWTH) } else { 0 };
+        let lead = pace.saturating_mul(LEAD_MILLIS).max(grown).clamp(LEAD_MIN, LEAD_MAX);
         self.workers.lead.store(lead, Ordering::Relaxed);
         lead
     }

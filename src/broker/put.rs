@@ -4,7 +4,7 @@
 //! the record gets its place, is copied, and under async flush its queue unit is written, which makes it visible
 //! (contract V1). Under sync flush the sender then waits for a flush, and whoever leads that writes the units.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -88,7 +88,6 @@ struct Put<'a> {
 #[derive(Default)]
 struct Scratch {
     buffer: Vec<u8>,
-    units: Vec<Unit>,
     hashes: Vec<u32>,
 }
 
@@ -96,7 +95,7 @@ struct Scratch {
 const BUFFER_KEPT: usize = 1 << 20;
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch { buffer: Vec::new(), hashes: Vec::new() }) };
 }
 
 impl Broker {
@@ -247,11 +246,13 @@ impl Broker {
         let now = puts.first().and_then(|put| put.now_millis).unwrap_or_else(|| self.clock.wall_millis());
         let millis = appender.stamp(now);
         let physical = PhysicalOffset::new(appender.end());
+        let mut is_visible = inline && slot.queue.max_offset() == first;
         let (mut at, mut hashes) = (first, scratch.hashes.as_slice());
         for Put { draft, tags_code, key_count, .. } in puts {
             let place = appender.write(draft, &mut scratch.buffer, at, millis)?;
             let tags_code = topic.unit_code(*tags_code, millis);
-            scratch.units.push(Unit { physical_offset: place, size: draft.size(), tags_code });
+            let unit = Unit { physical_offset: place, size: draft.size(), tags_code };
+            is_visible = is_visible && tail.write(at, &unit).is_ok();
             let (own, rest) = hashes.split_at(hashes.len().min(*key_count));
             let of = |hash: &u32| IndexKey { physical: place, store_millis: millis, hash: *hash };
             keys.push(before, appender.end(), own.iter().map(of));
@@ -261,7 +262,8 @@ impl Broker {
         self.log.publish(end);
         // Ordering: the put lock orders the writers of `next`.
         slot.next.store(at.get(), Ordering::Relaxed);
-        if inline && tail.append_run(first, &scratch.units).is_ok() {
+        if is_visible {
+            tail.publish(first, at);
             self.dispatched.store(end, Ordering::Release);
         }
         let (room, waiting) = (appender.allocated_ahead(), keys.len());
@@ -304,13 +306,15 @@ impl Broker {
     }
 
     /// Refuses messages for which there is no room by the limits of the user, and makes room where these say so.
+    #[inline]
     pub(super) fn check_limits(
         &self,
         topic: &TopicOfBroker,
         queue_id: u32,
         messages: &[PutMessage<'_>],
     ) -> Result<()> {
-        self.limiter.as_ref().map_or(Ok(()), |limiter| self.admit(limiter, topic, queue_id, messages))
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        self.admit(limiter, topic, queue_id, messages)
     }
 
     /// Returns the byte before which every record's queue unit has been written.
@@ -337,17 +341,12 @@ fn unreadable_by_4_9(topic: &str) -> Error {
 }
 
 fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
-    SCRATCH.with(|cell| match cell.try_borrow_mut() {
-        Ok(mut scratch) => {
-            scratch.buffer.clear();
-            scratch.units.clear();
-            scratch.hashes.clear();
-            let result = work(&mut scratch);
-            if scratch.buffer.capacity() > BUFFER_KEPT {
-                scratch.buffer = Vec::new();
-            }
-            result
-        }
-        Err(_) => work(&mut Scratch::default()),
-    })
+    let mut scratch = SCRATCH.take();
+    scratch.buffer.clear();
+    scratch.hashes.clear();
+    let result = work(&mut scratch);
+    if scratch.buffer.capacity() <= BUFFER_KEPT {
+        SCRATCH.set(scratch);
+    }
+    result
 }

@@ -120,7 +120,7 @@ impl ConsumeQueue {
 
     /// Returns the offset that the next unit will get.
     pub(crate) fn max_offset(&self) -> QueueOffset {
-        // Ordering: partner of the store in `append_run`; every unit before it is written.
+        // Ordering: partner of the store in `Tail::publish`; every unit before it is written.
         QueueOffset::new(self.max.load(Ordering::Acquire))
     }
 

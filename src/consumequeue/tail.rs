@@ -71,20 +71,33 @@ impl Tail<'_> {
         if needed > self.state.ready_end {
             self.make_ready(needed)?;
         }
-        let mut byte = from;
+        let mut next = at;
         for unit in units {
-            self.cover(byte)?;
-            if let Some(tail) = &self.state.tail {
-                tail.map.put(to_usize(byte.saturating_sub(tail.start)), &unit.encode())?;
-            }
-            byte = byte.saturating_add(UNIT_LEN);
+            self.write(next, unit)?;
+            next = next.plus(1);
         }
+        self.publish(at, next);
+        Ok(())
+    }
+
+    /// Writes a unit into the room that was made for it, behind those that readers see.
+    #[inline]
+    pub(crate) fn write(&mut self, at: QueueOffset, unit: &Unit) -> Result<()> {
+        let byte = at.get().saturating_mul(UNIT_LEN);
+        self.cover(byte)?;
+        let Some(tail) = &self.state.tail else { return Ok(()) };
+        tail.map.put(to_usize(byte.saturating_sub(tail.start)), &unit.encode())
+    }
+
+    /// Lets readers see, all at once, the units between that have been written.
+    #[inline]
+    pub(crate) fn publish(&self, from: QueueOffset, to: QueueOffset) {
+        let queue = self.queue;
         queue.used.store(true, Ordering::Relaxed);
         // Ordering: partner of the load in `max_offset`.
-        queue.max.store(max.saturating_add(to_u64(units.len())), Ordering::Release);
+        queue.max.store(to.get(), Ordering::Release);
         // After the publication: a sync that takes the mark sees how far it has to go.
-        queue.mark_dirty(from);
-        Ok(())
+        queue.mark_dirty(from.get().saturating_mul(UNIT_LEN));
     }
 
     #[cold]

@@ -150,13 +150,6 @@ pub(crate) fn crc(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Returns the CRC of a text that goes on, from the CRC of what stands before.
-pub(crate) fn continued(before: u32, bytes: &[u8]) -> u32 {
-    let mut hasher = Hasher::new_with_initial(before);
-    hasher.update(bytes);
-    hasher.finalize()
-}
-
 /// Returns the CRC of a body as `BODYCRC` holds it: without the sign bit.
 pub(crate) fn body_crc(body: &[u8]) -> u32 {
     crc(body) & 0x7FFF_FFFF

@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 
-use super::crc::{Shift, continued, crc, hasher};
+use crc32fast::Hasher;
+
+use super::crc::{Shift, crc, hasher};
 use super::properties::{PROPERTIES_LEN_MAX, VALUE_END};
 use super::record::{MAGIC_BLANK, MAGIC_V1, MAGIC_V2, WHOLE_CRC_LEN};
 use super::sys_flag::SysFlag;
@@ -111,7 +113,9 @@ impl<'a> Draft<'a> {
     /// record would be. The buffer is as it was.
     pub(crate) fn new(fields: &DraftFields<'a>, coverage: Coverage, buffer: &mut Vec<u8>) -> Result<Self> {
         let lengths = Lengths::of(fields, coverage)?;
-        let raw_crc = crc(fields.body);
+        let mut hasher = hasher();
+        hasher.update(fields.body);
+        let raw_crc = hasher.clone().finalize();
         let start = buffer.len();
         buffer.reserve(
             HEAD_LEN_MAX + INLINE_BODY_MAX + TOPIC_LEN_MAX + PROPERTIES_RESERVE + fields.properties.len(),
@@ -127,7 +131,7 @@ impl<'a> Draft<'a> {
             Coverage::BodyOnly => Checksum::None,
             Coverage::WholeRecord => {
                 let tail = buffer.get(split..).unwrap_or_default();
-                let checksum = Checksum::prepare(&lengths, raw_crc, tail);
+                let checksum = Checksum::prepare(&lengths, hasher, tail);
                 buffer.extend_from_slice(&CRC_PROPERTY);
                 checksum
             }
@@ -240,7 +244,8 @@ impl Lengths {
 }
 
 impl Checksum {
-    fn prepare(lengths: &Lengths, raw_body_crc: u32, tail: &[u8]) -> Self {
+    /// Takes a CRC that has seen the body.
+    fn prepare(lengths: &Lengths, mut hasher: Hasher, tail: &[u8]) -> Self {
         if lengths.are_inline() {
             return Self::Recompute;
         }
@@ -250,7 +255,8 @@ impl Checksum {
             None if lengths.size <= RECOMPUTE_MAX => return Self::Recompute,
             None => Shift::of(len),
         };
-        Self::Combine { shift, rest: continued(raw_body_crc, tail) }
+        hasher.update(tail);
+        Self::Combine { shift, rest: hasher.finalize() }
     }
 }
 

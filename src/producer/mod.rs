@@ -27,7 +27,7 @@ mod trace;
 mod transaction;
 
 use std::borrow::Borrow;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ const BUFFER_KEPT: usize = 64 << 10;
 
 thread_local! {
     /// Where the properties of the message that this thread sends are encoded.
-    static PROPERTIES: RefCell<Vec<u8>> = RefCell::default();
+    static PROPERTIES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Sends messages, as a member of a producer group (RocketMQ's `DefaultMQProducer`).
@@ -232,22 +232,24 @@ impl Producer {
     /// Looks the topic up and lets `put` use the route; once more where the topic was deleted in between.
     fn deliver<T>(&self, topic: &str, mut put: impl FnMut(&Route) -> Result<T>) -> Result<T> {
         let cluster = &self.member.cluster;
-        let route = cluster.route_or_create(topic)?;
-        route.check_sendable()?;
-        match put(&route) {
-            Err(Error::TopicNotFound(_)) => {
-                // Emptied or deleted: what follows is known when the change is over.
-                cluster.wait_for_changes();
-                let route = cluster.route_or_create(topic)?;
-                route.check_sendable()?;
-                put(&route)
+        let mut is_second = false;
+        loop {
+            let route = cluster.route_or_create(topic)?;
+            route.check_sendable()?;
+            match put(&route) {
+                Err(Error::TopicNotFound(_)) if !is_second => is_second = true,
+                result => return result,
             }
-            result => result,
+            // Emptied or deleted: what follows is known when the change is over.
+            cluster.wait_for_changes();
         }
     }
 
     /// Puts a message into a queue, with the producer's hooks around it.
     fn attempt(&self, to: &RouteQueue, out: &Outgoing<'_>) -> Result<SendReceipt> {
+        if self.member.settings.hooks.is_empty() {
+            return self.put(to, out);
+        }
         self.with_hooks(to, (out.mode, &[out.message]), || self.put(to, out))
     }
 
@@ -384,15 +386,11 @@ const fn wait_of(message: &Message, mode: SendMode) -> WaitForFlush {
 
 /// Lends the thread's buffer, empty. A send from within a send, by way of a clock of the user's, gets one of its own.
 fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    PROPERTIES.with(|cell| match cell.try_borrow_mut() {
-        Ok(mut buffer) => {
-            buffer.clear();
-            let result = work(&mut buffer);
-            if buffer.capacity() > BUFFER_KEPT {
-                *buffer = Vec::new();
-            }
-            result
-        }
-        Err(_) => work(&mut Vec::new()),
-    })
+    let mut buffer = PROPERTIES.take();
+    buffer.clear();
+    let result = work(&mut buffer);
+    if buffer.capacity() <= BUFFER_KEPT {
+        PROPERTIES.set(buffer);
+    }
+    result
 }

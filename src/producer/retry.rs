@@ -22,6 +22,15 @@ impl Producer {
         if order_key.is_some() || !route.has_several_brokers() {
             return put(entry(route, choose(route, order_key))?);
         }
+        self.spread_over_brokers(route, mode, put)
+    }
+
+    fn spread_over_brokers(
+        &self,
+        route: &Route,
+        mode: SendMode,
+        mut put: impl FnMut(&RouteQueue) -> Result<SendReceipt>,
+    ) -> Result<SendReceipt> {
         let avoids = self.member.settings.slow_brokers == SlowBrokers::Avoid;
         let mut put = |to: &RouteQueue| if avoids { self.timed(to, &mut put) } else { put(to) };
         let place = if avoids { self.next_fast(route) } else { route.next_turn() };
