@@ -6,6 +6,7 @@ mod disk;
 mod folders;
 mod joined;
 mod limits;
+mod order;
 mod refused;
 mod removal;
 mod retention;
