@@ -91,7 +91,7 @@ pub use message::{
 pub use producer::{
     CheckForbiddenHook, Durability, MessageTrace, Producer, ProducerBuilder, Selector, SendBatches,
     SendContext, SendMessageHook, SendMode, SendReceipt, SendStatus, SendTicket, SlowBrokers, TraceRecord,
-    Transaction, TransactionProducer, TransactionReceipt, WhenBusy,
+    Transaction, TransactionProducer, TransactionReceipt, WhenBusy, WhenNotOk,
 };
 pub use store::{BrokerView, DeadLetters, KeyQuery, Redriven, Store, StoreBuilder, VerifyReport, verify};
 pub use txn::{LocalTransactionState, TransactionListener};

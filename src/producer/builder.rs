@@ -8,6 +8,7 @@ use super::callback::Callbacks;
 use super::faults::{Faults, SlowBrokers};
 use super::hooks::{CheckForbiddenHook, Hooks, SendMessageHook};
 use super::in_flight::{Limit, Unflushed, WhenBusy};
+use super::retry::WhenNotOk;
 use super::trace::{MessageTrace, TraceHook, make_topic};
 use super::{Member, Producer, TransactionProducer};
 use crate::cluster::Cluster;
@@ -20,6 +21,8 @@ use crate::types::GroupName;
 
 /// The most that may be set to be in flight: the channel of callbacks has memory for so many from the start.
 const IN_FLIGHT_MAX: usize = 65_535;
+/// The fewest bytes that may be in flight (RocketMQ's lowest `backPressureForAsyncSendSize`).
+const IN_FLIGHT_BYTES_MIN: u64 = 1 << 20;
 /// The most retries that may be set.
 const RETRIES_MAX: u32 = 16;
 
@@ -33,6 +36,8 @@ pub(super) struct Settings {
     pub(super) retries: u32,
     pub(super) compress: Compress,
     pub(super) in_flight_max: usize,
+    pub(super) in_flight_bytes_max: u64,
+    pub(super) when_not_ok: WhenNotOk,
     pub(super) when_busy: WhenBusy,
     pub(super) slow_brokers: SlowBrokers,
     pub(super) trace: MessageTrace,
@@ -50,6 +55,8 @@ impl Default for Settings {
             retries: 2,
             compress: Compress::default(),
             in_flight_max: 1_024,
+            in_flight_bytes_max: 100 << 20,
+            when_not_ok: WhenNotOk::Accept,
             when_busy: WhenBusy::Refuse,
             slow_brokers: SlowBrokers::Use,
             trace: MessageTrace::Off,
@@ -62,7 +69,12 @@ impl Default for Settings {
 
 impl Settings {
     pub(super) const fn limit(&self) -> Limit {
-        Limit { count_max: self.in_flight_max, when_busy: self.when_busy, timeout: self.timeout }
+        Limit {
+            count_max: self.in_flight_max,
+            bytes_max: self.in_flight_bytes_max,
+            when_busy: self.when_busy,
+            timeout: self.timeout,
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -80,6 +92,10 @@ impl Settings {
         }
         if !(1..=IN_FLIGHT_MAX).contains(&self.checks.waiting_max) {
             return Err(Error::config("checks_waiting_max", format!("must be 1 to {IN_FLIGHT_MAX}")));
+        }
+        if self.in_flight_bytes_max < IN_FLIGHT_BYTES_MIN {
+            let reason = format!("must be at least {IN_FLIGHT_BYTES_MIN}");
+            return Err(Error::config("in_flight_bytes_max", reason));
         }
         if let Some(window) = self.same_for {
             check_window(window)?;
@@ -179,6 +195,22 @@ impl ProducerBuilder {
     #[doc(alias = "backPressureForAsyncSendNum")]
     pub fn in_flight_max(mut self, count: usize) -> Self {
         self.settings.in_flight_max = count;
+        self
+    }
+
+    /// Sets how many bytes asynchronous sends may have stored that are not flushed yet, as the log counts them. Default
+    /// 100 MiB; at least 1 MiB. One message or batch more than that may be under way.
+    #[doc(alias = "backPressureForAsyncSendSize")]
+    pub fn in_flight_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.in_flight_bytes_max = bytes;
+        self
+    }
+
+    /// Sets what is done where a message was stored, and not as safely as was asked: its status is not `SendOk`. Default:
+    /// [`WhenNotOk::Accept`].
+    #[doc(alias = "retryAnotherBrokerWhenNotStoreOK")]
+    pub fn when_not_ok(mut self, choice: WhenNotOk) -> Self {
+        self.settings.when_not_ok = choice;
         self
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,17 +31,39 @@ pub enum WhenBusy {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
     pub(super) count_max: usize,
+    /// Bytes of records that are not flushed yet.
+    pub(super) bytes_max: u64,
     pub(super) when_busy: WhenBusy,
     pub(super) timeout: Duration,
 }
 
-/// The messages of a producer that are stored and not flushed yet, oldest first.
+/// The messages of a producer that are stored and not flushed yet.
 #[derive(Default)]
-pub(super) struct Unflushed(Mutex<VecDeque<(Arc<Broker>, PhysicalOffset)>>);
+pub(super) struct Unflushed(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    /// Oldest first.
+    all: VecDeque<One>,
+    bytes: u64,
+}
+
+/// One message or batch.
+struct One {
+    broker: Arc<Broker>,
+    end: PhysicalOffset,
+    bytes: u64,
+}
+
+impl Waiting {
+    fn is_full(&self, limit: &Limit) -> bool {
+        self.all.len() >= limit.count_max || self.bytes >= limit.bytes_max
+    }
+}
 
 impl fmt::Debug for Unflushed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Unflushed").field(&self.0.lock().len()).finish()
+        formatter.debug_tuple("Unflushed").field(&self.0.lock().all.len()).finish()
     }
 }
 
@@ -62,27 +85,39 @@ impl Unflushed {
             waits = !deadline.is_some_and(has_passed);
         }
         broker.kick_flush();
-        let count = limit.count_max;
-        Err(Error::StoreBusy(format!("{count} messages wait for their flush; {CURE}").into()))
+        let (count, bytes) = {
+            let waiting = self.0.lock();
+            (waiting.all.len(), waiting.bytes)
+        };
+        Err(Error::StoreBusy(
+            format!("{count} messages of {bytes} bytes wait for their flush; {CURE}").into(),
+        ))
     }
 
     fn oldest_if_full(&self, limit: &Limit) -> Option<(Arc<Broker>, PhysicalOffset)> {
-        let mut all = self.0.lock();
-        if all.len() < limit.count_max {
+        let mut waiting = self.0.lock();
+        if !waiting.is_full(limit) {
             return None;
         }
-        all.retain(|(broker, end)| broker.flush_outcome(*end).is_none());
-        if all.len() < limit.count_max { None } else { all.front().cloned() }
+        waiting.all.retain(|one| one.broker.flush_outcome(one.end).is_none());
+        waiting.bytes = waiting.all.iter().map(|one| one.bytes).sum();
+        if !waiting.is_full(limit) {
+            return None;
+        }
+        waiting.all.front().map(|one| (Arc::clone(&one.broker), one.end))
     }
 
-    pub(super) fn add(&self, broker: &Arc<Broker>, end: PhysicalOffset) {
-        self.0.lock().push_back((Arc::clone(broker), end));
+    /// Notes what was stored in these bytes of the log and is not flushed yet.
+    pub(super) fn add(&self, broker: &Arc<Broker>, bytes: Range<PhysicalOffset>) {
+        let (end, bytes) = (bytes.end, bytes.end.since(bytes.start));
+        let mut waiting = self.0.lock();
+        waiting.bytes = waiting.bytes.saturating_add(bytes);
+        waiting.all.push_back(One { broker: Arc::clone(broker), end, bytes });
     }
 }
 
 /// What may help where too much is in flight.
-const CURE: &str =
-    "wait for some of them, raise in_flight_max, or build the producer with when_busy(WhenBusy::Wait)";
+const CURE: &str = "wait for some of them, raise in_flight_max or in_flight_bytes_max, or build the producer with when_busy(WhenBusy::Wait)";
 
 /// The callbacks of a producer that have not run yet.
 #[derive(Debug, Default)]

@@ -41,6 +41,7 @@ pub use hooks::{CheckForbiddenHook, SendContext, SendMessageHook, SendMode};
 use in_flight::Unflushed;
 pub use in_flight::WhenBusy;
 pub use receipt::{Durability, SendReceipt, SendStatus};
+pub use retry::WhenNotOk;
 pub use selector::Selector;
 use selector::by_consistent_hash;
 pub use split::SendBatches;

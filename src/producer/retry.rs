@@ -4,10 +4,23 @@
 //! changes between two attempts at one broker, so each attempt goes to a broker that has not been tried; a store with
 //! one broker has nothing to retry.
 
-use super::{Member, Producer, SendMode, SendReceipt, SlowBrokers, choose, entry};
+use super::{Member, Producer, SendMode, SendReceipt, SendStatus, SlowBrokers, choose, entry};
 use crate::cluster::{Route, RouteQueue};
 use crate::error::{Error, Outcome, Result, SendFailure};
 use crate::types::BrokerName;
+
+/// What is done where a message was stored, and not as safely as was asked: its flush took too long, say (RocketMQ's
+/// `retryAnotherBrokerWhenNotStoreOK`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum WhenNotOk {
+    /// The receipt says so in its status. The default, as in RocketMQ.
+    #[default]
+    Accept,
+    /// Another broker is tried, as often as after a failure. The message is in several places then, under one message id:
+    /// consumers must tell copies apart. If no broker does better, the last receipt is returned.
+    TryAnother,
+}
 
 impl Producer {
     /// Has `put` put a message into a queue of the producer's choice, and after a failure that another broker may not
@@ -40,7 +53,12 @@ impl Producer {
         }
         let started = self.member.cluster.clock().wall_millis();
         match put(to) {
-            Err(error) if another_may_take_it(&error) => self.elsewhere(route, (to, error), started, put),
+            Ok(receipt) if self.wants_another(&receipt) => {
+                self.elsewhere(route, (to, Ok(receipt)), started, put)
+            }
+            Err(error) if another_may_take_it(&error) => {
+                self.elsewhere(route, (to, Err(error)), started, put)
+            }
             result => result,
         }
     }
@@ -69,14 +87,13 @@ impl Producer {
     fn elsewhere(
         &self,
         route: &Route,
-        (first, error): (&RouteQueue, Error),
+        (first, mut last): (&RouteQueue, Result<SendReceipt>),
         started_millis: i64,
         mut put: impl FnMut(&RouteQueue) -> Result<SendReceipt>,
     ) -> Result<SendReceipt> {
         let settings = &self.member.settings;
         let budget = i64::try_from(settings.timeout.as_millis()).unwrap_or(i64::MAX);
         let mut brokers = vec![first.broker.name().clone()];
-        let mut last = error;
         for _ in 0..settings.retries {
             // One budget for all attempts. A jump of the clock costs or gains an attempt, never a message.
             let now = self.member.cluster.clock().wall_millis();
@@ -86,19 +103,28 @@ impl Producer {
             };
             brokers.push(next.broker.name().clone());
             match put(next) {
+                Ok(receipt) if self.wants_another(&receipt) => last = Ok(receipt),
                 Ok(receipt) => return Ok(receipt),
+                // It is stored somewhere: a failure elsewhere does not change that.
+                Err(error) if last.is_ok() && another_may_take_it(&error) => {}
+                Err(_) if last.is_ok() => return last,
                 // The topic was deleted meanwhile: the caller looks it up again.
                 Err(error @ Error::TopicNotFound(_)) => return Err(error),
-                Err(error) => last = error,
-            }
-            if !another_may_take_it(&last) {
-                break;
+                Err(error) if another_may_take_it(&error) => last = Err(error),
+                Err(error) => {
+                    last = Err(error);
+                    break;
+                }
             }
         }
-        if brokers.len() == 1 {
-            return Err(last);
+        match last {
+            Err(last) if brokers.len() > 1 => Err(Error::SendFailed(Box::new(SendFailure { brokers, last }))),
+            last => last,
         }
-        Err(Error::SendFailed(Box::new(SendFailure { brokers, last })))
+    }
+
+    fn wants_another(&self, receipt: &SendReceipt) -> bool {
+        receipt.status() != SendStatus::SendOk && self.member.settings.when_not_ok == WhenNotOk::TryAnother
     }
 }
 

@@ -169,7 +169,7 @@ impl Producer {
             Some(broker) => sent.map_or_else(
                 |error| SendTicket::told(Err(error)),
                 |receipt| {
-                    member.unflushed.add(broker, receipt.end());
+                    member.unflushed.add(broker, receipt.physical_offset()..receipt.end());
                     SendTicket::unflushed(receipt, broker.clone())
                 },
             ),

@@ -284,6 +284,24 @@ fn e35_a_purged_topic_is_empty_goes_on_and_stays_so() {
 }
 
 #[test]
+fn e30_names_with_a_namespace_before_them_are_names_of_their_own() {
+    let store = TestStore::new();
+    let producer = store.producer("one%shop").unwrap();
+    for tenant in ["one", "two"] {
+        producer.send(Message::new(format!("{tenant}%orders"), tenant)).unwrap();
+    }
+    for tenant in ["one", "two"] {
+        let consumer = store.consumer(format!("{tenant}%billing"));
+        let consumer = consumer.subscribe(&format!("{tenant}%orders"), "*").build().unwrap();
+        let delivery = consumer.try_recv().unwrap().unwrap();
+        assert_eq!(delivery.body_str().unwrap(), tenant);
+        delivery.fail("again").unwrap();
+        assert!(consumer.try_recv().unwrap().is_none());
+        assert!(store.topic(format!("%RETRY%{tenant}%billing")).is_some());
+    }
+}
+
+#[test]
 fn e35_a_deleted_group_starts_anew_and_its_dead_letters_stay() {
     let store = filled(8);
     consume(&store, "billing", 8);

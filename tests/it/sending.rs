@@ -182,6 +182,19 @@ fn t_a28_a_chinese_tag_can_be_sent_filtered_and_received() {
 }
 
 #[test]
+fn t_a21_any_number_of_producers_may_belong_to_a_group_where_rocketmq_refuses_a_second_of_one_instance() {
+    let store = cluster();
+    let (first, second) = (store.producer("shop").unwrap(), store.producer("shop").unwrap());
+    first.send(message("first")).unwrap();
+    second.send(message("second")).unwrap();
+    drop(first);
+    second.send(message("third")).unwrap();
+    let mut all = consume_all(&store, "*");
+    all.sort();
+    assert_eq!(all, ["first", "second", "third"]);
+}
+
+#[test]
 fn t_a30_t_a33_names_and_sizes_outside_the_limits_are_refused_by_every_way_to_send() {
     let store = cluster();
     let producer = producer(&store);

@@ -249,6 +249,22 @@ fn f29_one_unflushed_message_more_than_may_be_in_flight_is_refused_until_a_flush
 }
 
 #[test]
+fn f29_as_many_bytes_as_may_be_in_flight_refuse_the_next_message_until_a_flush() {
+    let store = sync_store();
+    let producer = store.producer_builder("shop").in_flight_bytes_max(1 << 20).build().unwrap();
+    let large = || Message::new("orders", vec![7; 600 << 10]);
+    let tickets = [producer.send_async(large()), producer.send_async(large())];
+    let error = producer.send_async(message(1)).wait().unwrap_err();
+    assert!(matches!(error, Error::StoreBusy(_)) && error.outcome() == Outcome::NotStored, "{error}");
+    assert!(error.to_string().contains("in_flight_bytes_max"), "{error}");
+    store.step().unwrap();
+    producer.send_async(message(1)).wait().unwrap();
+    tickets.into_iter().for_each(|ticket| drop(ticket.wait().unwrap()));
+    let error = store.producer_builder("shop").in_flight_bytes_max(1_000).build().unwrap_err();
+    assert!(matches!(error, Error::InvalidConfig { field: "in_flight_bytes_max", .. }), "{error}");
+}
+
+#[test]
 fn f29_who_waits_for_room_flushes_and_is_stored() {
     let store = sync_store();
     let busy = store.producer_builder("shop").in_flight_max(3).when_busy(WhenBusy::Wait);

@@ -239,3 +239,43 @@ fn f22_a_slow_broker_and_one_that_failed_are_left_alone_for_a_while_where_the_pr
     assert!(!sent_to(&producer, 12).contains(&"broker-a".to_owned()));
     assert_eq!(attempts.brokers.lock().iter().filter(|broker| *broker == "broker-a").count(), 1);
 }
+
+#[test]
+fn f23_a_message_that_is_stored_but_not_flushed_in_time_goes_to_another_broker_where_the_producer_wants_that()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(dir.path(), |builder| {
+        let builder = builder.brokers(["broker-a", "broker-b"]).flush(FlushPolicy::Sync);
+        builder.background(crate::config::Background::Threads).sync_flush_timeout(Duration::from_millis(1))
+    });
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    let queue = store.queues("orders").unwrap().remove(0);
+    assert_eq!(queue.broker().as_str(), "broker-a");
+    // Somebody flushes broker-a, and the disk does not answer until it may.
+    let (begun, begins) = crossbeam_channel::bounded::<()>(1);
+    let (go_on, held) = crossbeam_channel::bounded::<()>(0);
+    faults.meanwhile(move |operation, path| {
+        if operation == Operation::MapSync && path.to_string_lossy().contains("broker-a/commitlog") {
+            let _ = begun.try_send(());
+            // An error once the test has let go.
+            let _ = held.recv();
+        }
+    });
+    std::thread::scope(|threads| {
+        threads.spawn(|| producer(&store).send_to(&queue, Message::new("orders", "first")).unwrap());
+        begins.recv().unwrap();
+        let (accepts, _) = watched(&store, None);
+        let receipt = accepts.build().unwrap().send_to(&queue, Message::new("orders", "slow")).unwrap();
+        assert_eq!(receipt.status(), SendStatus::FlushDiskTimeout, "the default");
+        let (wants, attempts) = watched(&store, None);
+        let wants = wants.when_not_ok(WhenNotOk::TryAnother).build().unwrap();
+        while attempts.brokers.lock().iter().all(|broker| broker != "broker-a") {
+            let receipt = wants.send(Message::new("orders", "safe")).unwrap();
+            assert_eq!(
+                (receipt.status(), receipt.queue().broker().as_str()),
+                (SendStatus::SendOk, "broker-b")
+            );
+        }
+        drop(go_on);
+    });
+}
