@@ -250,7 +250,10 @@ impl Broker {
 }
 
 /// Walks through everything under which a record can be found.
-fn keys_of<'a>(physical: PhysicalOffset, record: &Record<'a>) -> impl Iterator<Item = IndexKey> + use<'a> {
+pub(super) fn keys_of<'a>(
+    physical: PhysicalOffset,
+    record: &Record<'a>,
+) -> impl Iterator<Item = IndexKey> + use<'a> {
     let (hasher, store_millis) = (KeyHasher::new(record.topic()), record.store_millis());
     let listed = record.sys_flag().transaction() != TransactionKind::Rollback;
     let keys = listed.then(|| record.index_keys()).into_iter().flatten();

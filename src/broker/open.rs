@@ -98,6 +98,8 @@ pub(super) struct LookedThrough {
     pub(super) positions: Vec<(PositionKey, QueueOffset)>,
     /// Queue units of records from this byte on need not be there.
     pub(super) units_synced: u64,
+    /// The index, where every message must be in it.
+    pub(super) index: Option<Index>,
     /// What is wrong with index files.
     pub(super) index_faults: Vec<String>,
 }
@@ -114,8 +116,11 @@ pub(super) fn look_through(options: &BrokerOptions) -> Result<LookedThrough> {
     let scope = Scope { whole: Some(RecoveryMode::SkipDamaged), acks: None };
     let verdict = verify(options, &looked, &mut parts, &mut report, scope)?;
     let mut index_faults = Vec::new();
+    let mut index = None;
     if report.last_stop == LastStop::Clean && !looked.index_unknown {
-        let (_, warnings) = Index::open(Arc::clone(&options.disk), index_options(options, &looked))?;
+        let (found, warnings) = Index::open(Arc::clone(&options.disk), index_options(options, &looked))?;
+        // What another broker has written need not list everything: it drops files and goes on.
+        index = (!report.foreign).then_some(found);
         index_faults.extend(warnings.into_iter().filter(|warning| warning.starts_with("index file ")));
     }
     let units_synced = match (report.last_stop, report.foreign) {
@@ -123,7 +128,7 @@ pub(super) fn look_through(options: &BrokerOptions) -> Result<LookedThrough> {
         (LastStop::Crash, false) => parts.watermark.get().queues,
         _ => u64::MAX,
     };
-    Ok(LookedThrough { parts, report, verdict, positions, units_synced, index_faults })
+    Ok(LookedThrough { parts, report, verdict, positions, units_synced, index, index_faults })
 }
 
 /// Looks at a folder without touching it.

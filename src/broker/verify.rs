@@ -1,18 +1,20 @@
 //! Is everything in a broker's folder what it should be? Reads all of it and changes nothing.
 //!
 //! The log is walked from its beginning, every checksum checked. Then each record is looked up in its queue: a unit that
-//! is missing or says something else is a fault, unless it belongs to the part that the next opening makes anyway. Index
-//! files are held against themselves, positions against their queues.
+//! is missing or says something else is a fault, unless it belongs to the part that the next opening makes anyway. The keys of
+//! each record are held against the entries of the index, which come in the order of the log; index files against
+//! themselves, positions against their queues.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use super::dispatch::{topic_of, unit_of};
+use super::dispatch::{keys_of, topic_of, unit_of};
 use super::open::{LookedThrough, look_through};
 use super::report::{LastStop, LostRange};
-use super::{Broker, BrokerOptions};
+use super::{Broker, BrokerOptions, Parts};
 use crate::commitlog::{Cursor, Found};
 use crate::error::Result;
+use crate::index::{Entries, Index};
 use crate::message::record::Record;
 use crate::types::{BrokerName, PhysicalOffset};
 
@@ -37,8 +39,8 @@ pub struct VerifiedBroker {
     pub records: u64,
     /// Parts of the log that had been flushed and cannot be read.
     pub lost: Vec<LostRange>,
-    /// Messages that their queue does not list where it should, positions beyond their queue, index files that contradict
-    /// themselves. All of these the next opening mends from the log.
+    /// Messages that their queue does not list where it should, keys that the index does not list, positions beyond their
+    /// queue, index files that contradict themselves. All of these can be made again from the log.
     pub faults: u64,
     /// The first hundred of them.
     pub descriptions: Vec<String>,
@@ -121,10 +123,16 @@ fn is_lost(found: &VerifiedBroker, at: PhysicalOffset) -> bool {
 fn check_queues(looked: &LookedThrough, found: &mut VerifiedBroker) -> Result<()> {
     let parts = &looked.parts;
     let mut cursor = Cursor::new(parts.log.start());
+    let mut keys = looked.index.as_ref().map(|index| ListedKeys::of(index, parts)).transpose()?;
     loop {
         match cursor.next(&parts.log, found.end) {
             // What the walk gave up is no message any more.
-            Found::Record(at, record) if !is_lost(found, at) => check_unit(looked, found, at, &record)?,
+            Found::Record(at, record) if !is_lost(found, at) => {
+                check_unit(looked, found, at, &record)?;
+                if let Some(keys) = &mut keys {
+                    keys.check(found, at, &record)?;
+                }
+            }
             Found::Record(..) => {}
             Found::Damage(at, _) | Found::End(at) => {
                 // The walk has told of it already.
@@ -146,6 +154,53 @@ fn check_queues(looked: &LookedThrough, found: &mut VerifiedBroker) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The entries of the index, beside a walk through the log.
+struct ListedKeys {
+    entries: Entries,
+    /// The next one.
+    next: Option<(PhysicalOffset, u32)>,
+    /// Before this byte every record is listed.
+    end: PhysicalOffset,
+}
+
+impl ListedKeys {
+    fn of(index: &Index, parts: &Parts) -> Result<Self> {
+        let mut entries = index.entries();
+        let (start, mut next) = (parts.log.start(), entries.next()?);
+        // The oldest file of the index lists also what has gone from the log.
+        while next.is_some_and(|(at, _)| at < start) {
+            next = entries.next()?;
+        }
+        Ok(Self { entries, next, end: PhysicalOffset::new(parts.watermark.get().index) })
+    }
+
+    /// Compares the keys of the next record with the entries that lead to it.
+    fn check(&mut self, found: &mut VerifiedBroker, at: PhysicalOffset, record: &Record<'_>) -> Result<()> {
+        let mut listed = Vec::new();
+        while let Some((place, hash)) = self.next.filter(|(place, _)| *place <= at) {
+            if place == at {
+                listed.push(hash);
+            } else if !is_lost(found, place) {
+                found.fault(|| format!("the index lists a message at byte {place}, where none begins"));
+            }
+            self.next = self.entries.next()?;
+        }
+        if at >= self.end {
+            return Ok(());
+        }
+        let mut wanted: Vec<u32> = keys_of(at, record).map(|key| key.hash).collect();
+        wanted.sort_unstable();
+        listed.sort_unstable();
+        if listed != wanted {
+            let (has, had) = (wanted.len(), listed.len());
+            found.fault(|| {
+                format!("the message at byte {at} has {has} keys, and the index lists {had}, or others")
+            });
+        }
+        Ok(())
+    }
 }
 
 fn check_unit(

@@ -4,6 +4,7 @@
 //! candidates, and whoever asks compares topic and key. It may fail, be damaged or be missing without any loss; the
 //! [`end`](Index::end) says from where on the log must be asked instead, and from where on it is filled again.
 
+mod entries;
 mod file;
 mod format;
 mod load;
@@ -17,6 +18,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub(crate) use self::entries::Entries;
 use self::file::IndexFile;
 pub(crate) use self::format::{Geometry, KeyHasher, key_hash};
 use self::load::mend;

@@ -36,7 +36,7 @@ impl fmt::Display for VerifyReport {
 }
 
 /// Reads everything in the folder of a store, or of a RocketMQ broker, and says what is not as it should be: every record
-/// with its checksums, every message in its queue, index files and positions. Reads only, and takes no lock: nothing is
+/// with its checksums, every message in its queue, its keys in the index, and positions. Reads only, and takes no lock: nothing is
 /// changed, whatever is found. Blocks for as long as that takes; `progress` is told how far it has come in the log of each
 /// broker, every 64 MiB.
 ///

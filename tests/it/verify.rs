@@ -106,6 +106,30 @@ fn c21_queues_that_say_something_else_than_the_log_are_found() {
 }
 
 #[test]
+fn c27_keys_that_the_index_lists_wrongly_or_not_at_all_are_found() {
+    let store = filled();
+    store.close().unwrap();
+    let index = store.path().join("broker-a/index");
+    let mut files: Vec<_> = fs::read_dir(&index).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let (first, second) = (&files[0], &files[1]);
+    // 40 bytes of header, 16 slots, entries of 20 bytes that begin with the hash of the key; number 0 is none.
+    let entry = |number: usize| 40 + 16 * 4 + number * 20;
+    let before = fs::read(second).unwrap();
+    flip(second, entry(30));
+    let report = check(&store.path());
+    assert!(report.brokers[0].faults >= 1 && report.to_string().contains("keys"), "{report}");
+    assert!(report.brokers[0].lost.is_empty());
+    fs::write(second, before).unwrap();
+    assert!(check(&store.path()).is_sound());
+    // A whole file of it: every message in it lacks its keys.
+    fs::remove_file(second).unwrap();
+    let report = check(&store.path());
+    assert!(report.brokers[0].faults > 10, "{report}");
+    assert!(first.exists());
+}
+
+#[test]
 fn a_verification_says_how_far_it_has_come_and_refuses_what_is_no_store() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(verify(dir.path(), |_| ()), Err(Error::InvalidConfig { field: "dir", .. })));
