@@ -10,6 +10,7 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::disallowed_methods,
     clippy::as_conversions,
     reason = "a benchmark stops at the first surprise, and says what it counted"
 )]

@@ -49,6 +49,8 @@ impl Broker {
         if topic.is_deleted() {
             return Err(Error::TopicNotFound(topic.name().as_str().into()));
         }
+        // Now, and not when it is due.
+        self.check_version(topic.name().as_str())?;
         self.keep_topics()?;
         let schedule = self.schedule_topic()?;
         let level = self.delay_levels.cap(level.max(1));

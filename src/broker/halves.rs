@@ -18,7 +18,7 @@ use crate::message::tags::tags_code;
 use crate::types::{GIVEN_UP_TOPIC, GroupName, HALF_TOPIC, OP_TOPIC, PhysicalOffset, QueueOffset, TopicName};
 
 /// The group under which RocketMQ keeps how far its transactions are decided.
-const GROUP: &str = "CID_RMQ_SYS_TRANS";
+pub(super) const TRANSACTION_GROUP: &str = "CID_RMQ_SYS_TRANS";
 /// The tag of a record that names a decided half message.
 const OP_TAG: &str = "d";
 /// Its properties, as RocketMQ writes them.
@@ -59,6 +59,7 @@ impl Broker {
         if topic.is_deleted() {
             return Err(Error::TopicNotFound(topic.name().as_str().into()));
         }
+        self.check_version(topic.name().as_str())?;
         self.check_limits(topic, queue_id, std::slice::from_ref(message))?;
         self.keep_topics()?;
         let mut properties = Vec::with_capacity(message.properties.len().saturating_add(192));
@@ -214,7 +215,7 @@ impl Broker {
 }
 
 fn transaction_key(topic: &TopicName) -> Result<PositionKey> {
-    Ok(PositionKey { topic: topic.clone(), group: GroupName::stored(GROUP)?, queue_id: 0 })
+    Ok(PositionKey { topic: topic.clone(), group: GroupName::stored(TRANSACTION_GROUP)?, queue_id: 0 })
 }
 
 /// Returns the topic and the queue that a half message is for.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use super::Broker;
 use super::deletions::Unread;
+use super::halves::TRANSACTION_GROUP;
 use crate::consumequeue::ConsumeQueue;
 use crate::error::Result;
-use crate::types::{GroupName, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TIMER_TOPIC, TopicName};
+use crate::types::{
+    GroupName, HALF_TOPIC, OP_TOPIC, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TIMER_TOPIC, TopicName,
+};
 
 /// The name under which the delivery of delayed messages stands among the groups.
 const DELAY_GROUP: &str = "CID_RMQ_SYS_SCHEDULE";
@@ -81,6 +84,7 @@ impl Broker {
         }
         self.add_delay_levels(&mut topics);
         self.add_timers(&mut topics);
+        self.add_transactions(&mut topics);
         Standings { topics }
     }
 
@@ -102,6 +106,16 @@ impl Broker {
         let topic = topics.entry(timers.name().clone()).or_default();
         topic.groups.insert(group.clone());
         topic.positions.entry(0).or_default().insert(group, self.timers_needed());
+    }
+
+    /// The same for undecided transactions, and for the records that say which are decided: a position is written only when
+    /// something is done with.
+    fn add_transactions(&self, topics: &mut BTreeMap<TopicName, Topic>) {
+        let Ok(group) = GroupName::stored(TRANSACTION_GROUP) else { return };
+        for name in [HALF_TOPIC, OP_TOPIC] {
+            let Some(topic) = self.topic(name) else { continue };
+            topics.entry(topic.name().clone()).or_default().groups.insert(group.clone());
+        }
     }
 
     /// Returns the first byte of the log that a registered group has not consumed, and which.

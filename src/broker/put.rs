@@ -183,9 +183,7 @@ impl Broker {
         scratch: &mut Scratch,
     ) -> Result<Put<'a>> {
         let fields = self.fields(topic, slot.queue.queue_id(), message);
-        if self.config.version == RocketmqVersion::V4_9 && fields.topic.len() > TOPIC_LEN_MAX_V1 {
-            return Err(unreadable_by_4_9(fields.topic));
-        }
+        self.check_version(fields.topic)?;
         let draft = Draft::new(&fields, self.coverage(), &mut scratch.buffer)?;
         let before = scratch.hashes.len();
         if message.sys_flag.transaction() != TransactionKind::Rollback {
@@ -195,6 +193,14 @@ impl Broker {
         let key_count = scratch.hashes.len().saturating_sub(before);
         let PutMessage { tags_code, now_millis, .. } = *message;
         Ok(Put { draft, tags_code, now_millis, key_count })
+    }
+
+    /// Refuses a topic whose records the version of RocketMQ that the settings name cannot read.
+    pub(super) fn check_version(&self, topic: &str) -> Result<()> {
+        if self.config.version == RocketmqVersion::V4_9 && topic.len() > TOPIC_LEN_MAX_V1 {
+            return Err(unreadable_by_4_9(topic));
+        }
+        Ok(())
     }
 
     fn fields<'a>(

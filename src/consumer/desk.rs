@@ -84,7 +84,8 @@ impl Desk {
         let mut ledger = self.ledger.lock();
         let in_order = rules.mode == Mode::Orderly;
         // One whose position was moved is replaced by the next look at the group.
-        if !self.position.is_current() || (in_order && ledger.is_busy(rules.now.monotonic)) {
+        let is_gone = ledger.is_forgotten() || !self.position.is_current();
+        if is_gone || (in_order && ledger.is_busy(rules.now.monotonic)) {
             return Ok(look);
         }
         let given = self.give_again(&mut ledger, rules, &mut look, count);
@@ -213,7 +214,9 @@ impl Desk {
         if last || expired {
             let times = if last { attempt.saturating_sub(1) } else { attempt };
             let reason = if last { LAPSED } else { super::expiry::REASON };
-            ledger.begin_move(&message, attempt);
+            if !ledger.begin_move(&self.leases, &message, attempt) {
+                return Ok(false);
+            }
             look.given_up.push(GivenUp { message, times, reason });
             return Ok(true);
         }
@@ -280,13 +283,18 @@ impl Desk {
         let attempt = ledger.attempt(place.0, place.1, now).filter(|_| self.position.is_current());
         let Some(attempt) = attempt else { return Ok(None) };
         let Some(message) = self.lane.read(place.0)? else { return Ok(None) };
-        ledger.begin_move(&message, attempt);
+        // It is leased, so it has its room.
+        ledger.begin_move(&self.leases, &message, attempt);
         Ok(Some(GivenUp { message, times: attempt.saturating_sub(1), reason: "" }))
     }
 
-    /// Returns when the next lease ends.
-    pub(super) fn next_end(&self) -> Option<Duration> {
-        self.ledger.lock().next_end()
+    /// Returns when the end of a lease lets something be given out: in order, only the last one does.
+    pub(super) fn next_end(&self, mode: Mode) -> Option<Duration> {
+        let ledger = self.ledger.lock();
+        match mode {
+            Mode::Concurrent => ledger.next_end(),
+            Mode::Orderly => ledger.last_end(),
+        }
     }
 
     /// Forgets all leases: the position was moved, or the topic is another one.

@@ -283,7 +283,7 @@ impl SimpleConsumer {
     fn next_due(&self) -> Option<Instant> {
         let (member, now) = (&self.shared.member, self.shared.member.now());
         let desks = self.shared.desks.lock();
-        let ends = desks.by_queue.values().filter_map(|desk| desk.next_end());
+        let ends = desks.by_queue.values().filter_map(|desk| desk.next_end(member.mode));
         let due = ends.map(|due| due.saturating_sub(now)).chain(member.next_due()).min();
         due.and_then(deadline_in)
     }

@@ -142,13 +142,16 @@ impl Leases {
 
     /// Returns how many messages more can be leased.
     pub(crate) fn room(&self, limit: usize) -> usize {
-        let taken = CELLS.saturating_sub(self.free.lock().len());
-        limit.saturating_sub(taken)
+        let free = self.free.lock().len();
+        // What was found of queues from which nobody receives gives way.
+        let unclaimed: usize = self.found.lock().values().map(Vec::len).sum();
+        limit.saturating_sub(CELLS.saturating_sub(free).saturating_sub(unclaimed))
     }
 
-    /// Takes a free place.
+    /// Takes a free place, or one of a queue from which nobody has received since the opening.
     pub(crate) fn reserve(&self) -> Option<Slot> {
-        self.free.lock().pop()
+        let free = self.free.lock().pop();
+        free.or_else(|| self.found.lock().values_mut().find_map(Vec::pop).map(|(_, slot, _)| slot))
     }
 
     /// Writes a cell. It survives the death of the process when this returns.

@@ -26,6 +26,8 @@ pub(crate) struct Ledger {
     ends: BTreeSet<(Duration, QueueOffset)>,
     /// Messages that are being put away.
     moving: usize,
+    /// Whether everything was forgotten: nothing is given out, and nothing passed, any more.
+    forgotten: bool,
 }
 
 /// One message that is not passed.
@@ -68,6 +70,7 @@ impl Ledger {
             held: BTreeMap::new(),
             ends: BTreeSet::new(),
             moving: 0,
+            forgotten: false,
         };
         for (offset, slot, cell) in leases.take_found(queue.topic(), queue.queue_id()) {
             if offset < base || ledger.held.contains_key(&offset) {
@@ -118,9 +121,19 @@ impl Ledger {
         self.moving > 0 || self.ends.last().is_some_and(|(until, _)| *until > now)
     }
 
+    /// Tells whether nothing is known here any more, whoever still has hold of it.
+    pub(crate) const fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
+
     /// Returns when the next lease ends.
     pub(crate) fn next_end(&self) -> Option<Duration> {
         self.ends.first().map(|(until, _)| *until)
+    }
+
+    /// Returns when the last lease ends: before that, nothing comes in order.
+    pub(crate) fn last_end(&self) -> Option<Duration> {
+        self.ends.last().map(|(until, _)| *until)
     }
 
     /// Returns the message whose lease ended first.
@@ -201,12 +214,15 @@ impl Ledger {
     }
 
     /// Notes that a message is given up and about to be put away: nobody gets it meanwhile, and the position does not pass
-    /// it.
-    pub(crate) fn begin_move(&mut self, message: &MessageView, attempt: u32) {
+    /// it. `false` if there is no room to write down that it is away.
+    pub(crate) fn begin_move(&mut self, leases: &Leases, message: &MessageView, attempt: u32) -> bool {
         let offset = message.queue_offset();
-        let slot = self.held.get(&offset).and_then(|held| held.slot);
+        let known = self.held.get(&offset).and_then(|held| held.slot);
+        let Some(slot) = known.or_else(|| leases.reserve()) else { return false };
         let (physical_offset, store_millis) = (message.physical_offset(), message.store_millis());
+        let slot = Some(slot);
         self.set(offset, Held { slot, physical_offset, store_millis, attempt, state: State::Moving });
+        true
     }
 
     /// Ends what [`begin_move`](Self::begin_move) began: the message is elsewhere, or waits here until then.
@@ -310,6 +326,9 @@ impl Ledger {
     pub(crate) fn drop_all(&mut self, leases: &Leases) {
         self.ends.clear();
         self.moving = 0;
+        // Who is about to commit has nothing to commit: what was not acknowledged is not passed.
+        self.next = self.base;
+        self.forgotten = true;
         for (_, held) in std::mem::take(&mut self.held) {
             if let Some(slot) = held.slot {
                 // What cannot be emptied is found to be out of date by the next opening.

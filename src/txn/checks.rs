@@ -29,7 +29,11 @@ pub(crate) struct Checkers(Mutex<HashMap<GroupName, Vec<Weak<CheckPool>>>>);
 impl Checkers {
     /// Lists a producer's pool for as long as somebody holds it.
     pub(crate) fn add(&self, group: &GroupName, pool: &Arc<CheckPool>) {
-        self.0.lock().entry(group.clone()).or_default().push(Arc::downgrade(pool));
+        let mut all = self.0.lock();
+        let pools = all.entry(group.clone()).or_default();
+        // An application that makes a producer for every request leaves nothing behind.
+        pools.retain(|other| other.strong_count() > 0);
+        pools.push(Arc::downgrade(pool));
     }
 
     /// Returns a pool of a group: the next one in turn that is there.

@@ -294,11 +294,21 @@ impl Transactions {
     ///
     /// # Errors
     ///
-    /// Those of a put.
+    /// Those of a put; `TopicNotFound` where its topic was deleted since, `InvalidArgument` where it is undecided.
     pub(crate) fn bring_back(&self, given_up: &MessageView) -> Result<()> {
+        let target = crate::broker::target_of(given_up);
+        if target.is_none_or(|(topic, _)| self.broker.is_deleted_with(&topic, given_up.physical_offset())) {
+            // The copy would lie behind the deletion, and be taken for a message of a new topic (contract D20).
+            return Err(Error::TopicNotFound(given_up.original_topic().into()));
+        }
+        // Under the lock until it is listed: of two who bring one back at once, the second one finds it.
+        let mut table = self.table.lock();
+        self.look(&mut table, &mut Vec::new())?;
+        if table.iter().any(|(_, half)| half.id == given_up.message_id()) {
+            return Err(Error::argument("id", "the transaction is undecided: nothing needs to come back"));
+        }
         let stored = self.broker.put_half_again(given_up, 0)?;
         self.broker.settle_transaction(&stored)?;
-        let mut table = self.table.lock();
         let result = self.look(&mut table, &mut Vec::new());
         drop(table);
         self.arrivals.notify();

@@ -531,6 +531,52 @@ fn what_was_leased_before_a_kill_and_is_acknowledged_after_it_never_comes_again(
 }
 
 #[test]
+fn leases_of_a_topic_that_nobody_subscribes_any_more_leave_room_for_others() {
+    let store = store_with(1);
+    store.create_topic("returns", TopicConfig::queues(1)).unwrap();
+    send(&store, 0, 5);
+    store.producer("shop").unwrap().send(Message::new("returns", "7")).unwrap();
+    let of = |store: &Store, topic| {
+        store.consumer("billing").subscribe(topic, "*").leases_max(5).simple().unwrap()
+    };
+    assert_eq!(of(&store, "orders").receive(5, MINUTE).unwrap().len(), 5);
+    let store = store.kill_process().unwrap();
+    assert_eq!(numbers(&of(&store, "returns").receive(5, MINUTE).unwrap()), [7]);
+}
+
+#[test]
+fn a_queue_that_is_not_read_for_a_while_loses_nothing_that_was_leased() {
+    let store = store_with(2);
+    let last = store.queues("orders").unwrap().remove(1);
+    store.producer("shop").unwrap().send_to(&last, Message::new("orders", "0")).unwrap();
+    let consumer = simple(&store);
+    assert_eq!(consumer.receive(5, MINUTE).unwrap().len(), 1);
+    store.update_topic("orders", TopicConfig::queues(1)).unwrap();
+    assert!(consumer.receive(5, MINUTE).unwrap().is_empty());
+    store.update_topic("orders", TopicConfig::queues(2)).unwrap();
+    store.advance(2 * MINUTE).unwrap();
+    assert_eq!(numbers(&consumer.receive(5, MINUTE).unwrap()), [0]);
+}
+
+#[test]
+fn what_has_expired_behind_a_lease_becomes_a_dead_letter_once() {
+    let store = store_with(1);
+    send(&store, 0, 1);
+    let shop = store.producer("shop").unwrap();
+    for n in 1..4 {
+        shop.send(Message::new("orders", n.to_string()).expires_in(SECOND)).unwrap();
+    }
+    store.advance(2 * SECOND).unwrap();
+    let hour = 60 * MINUTE;
+    assert_eq!(numbers(&simple(&store).receive(9, hour).unwrap()), [0]);
+    let dead = |store: &Store| store.dead_letters("billing").unwrap().count().unwrap();
+    assert_eq!(dead(&store), 3);
+    let store = store.kill_process().unwrap();
+    assert!(simple(&store).receive(9, hour).unwrap().is_empty());
+    assert_eq!(dead(&store), 3);
+}
+
+#[test]
 fn any_number_of_workers_share_one_queue_and_each_message_is_handled_once() {
     const MESSAGES: usize = 2_000;
     let dir = tempfile::tempdir().unwrap();

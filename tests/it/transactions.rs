@@ -678,6 +678,39 @@ fn retention_takes_no_undecided_half_message_and_is_not_held_up_by_one() {
 }
 
 #[test]
+fn d16_a_log_that_is_too_large_keeps_the_file_of_a_first_transaction_that_is_undecided() {
+    let sizes =
+        FileSizes { commit_log: 64 << 10, consume_queue_units: 500, index_slots: 500, index_entries: 2_000 };
+    let retention = Retention::new().max_bytes(3 * (64 << 10));
+    let store = TestStore::builder(move |builder| {
+        builder.file_sizes(sizes).max_message_size(8 << 10).retention(retention.clone()).free_space_min(0)
+    });
+    let bank = producer(&store, LocalTransactionState::Unknown);
+    let pay = bank.begin(transfer("pay")).unwrap();
+    for _ in 0..100 {
+        store.producer("shop").unwrap().send(Message::new("orders", vec![7; 8_000])).unwrap();
+        store.retain().unwrap();
+    }
+    pay.commit().unwrap();
+    assert_eq!(bodies(&store, "transfers"), ["pay"]);
+}
+
+#[test]
+fn d20_a_transaction_that_was_given_up_does_not_come_back_to_a_topic_that_was_deleted() {
+    let store = TestStore::new();
+    let bank = producer(&store, LocalTransactionState::Unknown);
+    let id = bank.begin(transfer("pay")).unwrap().message_id();
+    for _ in 0..20 {
+        store.advance(seconds(61)).unwrap();
+    }
+    assert_eq!((undecided(&store), store.admin().given_up_half_messages(9).unwrap().len()), (0, 1));
+    store.delete_topic("transfers").unwrap();
+    let refused = store.admin().resume_half_message(id);
+    assert!(matches!(refused, Err(Error::TopicNotFound(_))), "{refused:?}");
+    assert_eq!(undecided(&store), 0);
+}
+
+#[test]
 fn f135_of_two_that_decide_at_once_exactly_one_is_heard() {
     let store = TestStore::new();
     let bank = producer(&store, LocalTransactionState::Unknown);
