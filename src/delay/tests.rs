@@ -12,14 +12,14 @@ use crate::storage::RealDisk;
 use crate::storage::faulty::{Faults, FaultyDisk, Operation};
 use crate::types::BrokerName;
 
-struct Shard {
-    broker: Arc<Broker>,
-    delays: Delays,
-    clock: Arc<ManualClock>,
-    faults: Arc<Faults>,
+pub(super) struct Shard {
+    pub(super) broker: Arc<Broker>,
+    pub(super) delays: Delays,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) faults: Arc<Faults>,
 }
 
-fn open(dir: &Path, clock: &Arc<ManualClock>, flush: FlushPolicy) -> Shard {
+pub(super) fn open(dir: &Path, clock: &Arc<ManualClock>, flush: FlushPolicy) -> Shard {
     let disk = FaultyDisk::new(Arc::new(RealDisk));
     let faults = Arc::clone(disk.faults());
     let background = Background::Manual;
@@ -42,7 +42,7 @@ fn open(dir: &Path, clock: &Arc<ManualClock>, flush: FlushPolicy) -> Shard {
     Shard { broker, delays, clock: Arc::clone(clock), faults }
 }
 
-fn clock() -> Arc<ManualClock> {
+pub(super) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(1_700_000_000_000))
 }
 
