@@ -249,16 +249,15 @@ impl Broker {
         }
     }
 
-    /// Writes the positions whose messages are on disk. Costs a load when none waits.
-    pub(super) fn settle_positions(&self) {
-        if self.positions.any_waits() {
-            self.positions.settle(self.log.flushed().get());
-        }
+    /// Writes the positions whose messages are on disk. Costs a load when none waits. Returns the byte before which every
+    /// acknowledgement is in their file, where some are not.
+    pub(super) fn settle_positions(&self) -> Option<u64> {
+        if self.positions.any_waits() { self.positions.settle(self.log.flushed().get()) } else { None }
     }
 
     /// Notes that all acknowledgements before a byte are on disk with the positions.
     pub(super) fn note_joined(&self, from: u64) -> Result<()> {
-        self.joined.store(from)
+        self.joined.store(from.max(self.joined.from.load(Ordering::Acquire)))
     }
 
     /// Writes, into a copy whose positions are taken afterwards, from where on its log may acknowledge more than its positions do.

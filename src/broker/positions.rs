@@ -99,10 +99,48 @@ impl Position {
     }
 }
 
+/// A position that waits for the flush of a message, and how far its cell has followed it.
+#[derive(Debug)]
+struct Waiting {
+    position: Arc<Position>,
+    /// What it was at some time, and the byte before which the log has to be on disk until the cell may say that: so the
+    /// cell follows also a position that moves on before each flush ends.
+    candidate: Option<(u64, u64)>,
+    /// Every acknowledgement in the log before this byte is in the cell.
+    covered: u64,
+}
+
 #[derive(Debug)]
 struct File {
     map: Arc<MappedFile>,
     end: usize,
+}
+
+impl Waiting {
+    /// Lets the cell say as much as it may, and tells whether it says everything.
+    fn settle(&mut self, flushed: u64, map: &MappedFile, dirty: &AtomicBool) -> bool {
+        let position = &self.position;
+        let place = position.place.load(Ordering::Relaxed);
+        if place == NOWHERE {
+            return true;
+        }
+        let newest = (position.get().get(), position.waits_for.load(Ordering::Acquire));
+        let candidate = Some(newest).filter(|(_, end)| *end <= flushed).or(self.candidate);
+        if let Some((value, end)) = candidate.filter(|(_, end)| *end <= flushed) {
+            if map.store_u64(to_usize(place), value).is_err() {
+                return false;
+            }
+            dirty.store(true, Ordering::Release);
+            position.written.store(value, Ordering::Release);
+            (self.candidate, self.covered) = (None, end);
+        }
+        if newest.1 <= flushed {
+            position.waits_for.store(0, Ordering::Release);
+            return true;
+        }
+        self.candidate.get_or_insert(newest);
+        false
+    }
 }
 
 /// All committed positions of one broker.
@@ -123,7 +161,7 @@ pub(crate) struct Positions {
     setbacks: AtomicU64,
     freed: Arrivals,
     /// Positions that wait for the flush of a message.
-    waiting: Mutex<Vec<Arc<Position>>>,
+    waiting: Mutex<Vec<Waiting>>,
     any_waits: AtomicBool,
     /// A sync of the file failed: what the system calls clean may not be on disk, so the file is written anew.
     suspect: AtomicBool,
@@ -215,7 +253,7 @@ impl Positions {
         let mut waiting = self.waiting.lock();
         if position.waits_for().is_none() {
             position.written.store(position.get().get(), Ordering::Release);
-            waiting.push(Arc::clone(position));
+            waiting.push(Waiting { position: Arc::clone(position), candidate: None, covered: 0 });
         }
         position.waits_for.fetch_max(end.max(1), Ordering::AcqRel);
         self.any_waits.store(true, Ordering::Release);
@@ -231,26 +269,14 @@ impl Positions {
         self.any_waits.load(Ordering::Acquire)
     }
 
-    /// Writes the positions that wait for nothing more than a flush up to this byte.
-    pub(super) fn settle(&self, flushed: u64) {
+    /// Writes what the positions were that wait for nothing more than a flush up to this byte. Returns the byte before which
+    /// every acknowledgement is in the file now, where some are not.
+    pub(super) fn settle(&self, flushed: u64) -> Option<u64> {
         let mut waiting = self.waiting.lock();
         let file = self.file.read();
-        waiting.retain(|position| {
-            let place = position.place.load(Ordering::Relaxed);
-            let is_due = position.waits_for.load(Ordering::Acquire) <= flushed;
-            if place != NOWHERE
-                && is_due
-                && file.map.store_u64(to_usize(place), position.get().get()).is_err()
-            {
-                return true;
-            }
-            if is_due {
-                position.waits_for.store(0, Ordering::Release);
-                self.dirty.store(true, Ordering::Release);
-            }
-            !is_due && place != NOWHERE
-        });
+        waiting.retain_mut(|waiting| !waiting.settle(flushed, &file.map, &self.dirty));
         self.any_waits.store(!waiting.is_empty(), Ordering::Release);
+        waiting.iter().map(|waiting| waiting.covered).min()
     }
 
     /// Stores a position. It survives the death of the process when this returns, and power loss after the next

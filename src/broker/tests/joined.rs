@@ -145,3 +145,20 @@ fn t_g10_a_position_that_was_moved_stays_where_it_is_whatever_the_log_acknowledg
         assert_eq!(committed(&open_sound(dir.path(), flush)), 3);
     }
 }
+
+#[test]
+fn d10_the_cell_of_a_position_that_moves_on_before_each_flush_ends_follows_a_step_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    let positions = broker.positions();
+    let position = positions.position(&position_key(), QueueOffset::ZERO).unwrap();
+    let cell = || Positions::peek(&RealDisk, &dir.path().join("pocketmq")).unwrap().entries[0].1.get();
+    positions.commit_behind(&position, QueueOffset::new(1), 100);
+    assert_eq!((positions.settle(50), cell()), (Some(0), 0));
+    positions.commit_behind(&position, QueueOffset::new(2), 200);
+    assert_eq!((positions.settle(150), cell()), (Some(100), 1));
+    positions.commit_behind(&position, QueueOffset::new(3), 300);
+    assert_eq!((positions.settle(250), cell()), (Some(200), 2));
+    assert_eq!((positions.settle(300), cell()), (None, 3));
+    assert!(!positions.any_waits());
+}
