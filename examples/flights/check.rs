@@ -23,6 +23,9 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "board", filter: "arrived || cancelled", stages: &[Stage::Arrived, Stage::Cancelled] },
 ];
 
+/// The group whose members come and go.
+pub(crate) const CREW: Group = Group { name: "crew", filter: "*", stages: EVERYTHING };
+
 /// The group that reads the whole store once more when all is done.
 pub(crate) const AUDIT: Group = Group { name: "audit", filter: "*", stages: EVERYTHING };
 

@@ -7,7 +7,8 @@
 //! Every event of every flight (scheduled, departed, arrived, cancelled) becomes a message: ordered by aircraft, with
 //! the event as its tag and the flight as its key. A child process sends them from several threads while consumers
 //! check the order, and dies by SIGKILL about halfway. This process then opens the store again, looks what is there,
-//! sends the rest, and counts what was lost, repeated or out of order. The last line says so in numbers; the exit code
+//! sends the rest, and counts what was lost, repeated or out of order. Meanwhile one group consumes with members that
+//! join, leave and hang. The last line says so in numbers; the exit code
 //! is 0 only if nothing was lost and nothing was out of order.
 #![allow(
     clippy::disallowed_methods,
@@ -17,6 +18,7 @@
 
 mod check;
 mod child;
+mod crew;
 mod events;
 mod input;
 mod lookup;

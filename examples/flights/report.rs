@@ -47,9 +47,11 @@ impl fmt::Display for Summary {
         let Self { events, recovery, reported, resumed, audit, lookups } = self;
         let acknowledged: usize = reported.acknowledged.iter().sum();
         let sent = acknowledged + (events - resumed.found);
+        let [joined, left, hung] = resumed.crew.counts();
         write!(
             formatter,
             "events={events} consumed={} lost={} out_of_order={} redelivered={} resent={} at_kill={} \
+             members_joined={joined} members_left={left} members_hung={hung} \
              sent_per_s={} consumed_per_s={} lookups_per_s={} recovery_ms={} recovered_per_s={}",
             resumed.consumed,
             self.lost(),

@@ -8,8 +8,9 @@ use indicatif::ProgressBar;
 use pocketmq::Store;
 
 use crate::Failure;
-use crate::check::{AUDIT, Checker, GROUPS, Reader, Tally};
+use crate::check::{AUDIT, CREW, Checker, GROUPS, Reader, Tally};
 use crate::child::Reported;
+use crate::crew::{self, Crew};
 use crate::events::Events;
 use crate::traffic::{self, PRODUCERS};
 
@@ -29,6 +30,8 @@ pub(crate) struct Resumed {
     pub(crate) out_of_order: usize,
     pub(crate) resent: usize,
     pub(crate) sending: Duration,
+    /// Who came and went in the group whose members do.
+    pub(crate) crew: Crew,
 }
 
 /// Sends what is missing while the groups go on where they were.
@@ -51,8 +54,11 @@ pub(crate) fn resume(
     let sent = AtomicBool::new(false);
     let consumers = GROUPS.iter().map(|group| traffic::consumer(store, *group));
     let consumers: Vec<_> = consumers.collect::<Result<_, Failure>>()?;
+    let mut crew_checker = Checker::new(&reader, CREW);
     resumed.sending = thread::scope(|scope| {
         let sent = &sent;
+        let (checker, members) = (&mut crew_checker, &resumed.crew);
+        let crew = scope.spawn(move || crew::consume(store, checker, members, sent));
         let pairs = consumers.iter().zip(&mut checkers);
         let consuming: Vec<_> = pairs
             .map(|(consumer, checker)| {
@@ -65,9 +71,10 @@ pub(crate) fn resume(
         for consumer in consuming {
             consumer.join().map_err(|_| "a consumer panicked")??;
         }
+        crew.join().map_err(|_| "a member panicked")??;
         sending
     })?;
-    for checker in &checkers {
+    for checker in checkers.iter().chain([&crew_checker]) {
         let tally = checker.tally();
         resumed.missing += checker.missing();
         resumed.redelivered += tally.redelivered;

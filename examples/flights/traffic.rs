@@ -17,7 +17,7 @@ pub(crate) const QUEUES: u32 = 8;
 /// How many events a producer sends, or a consumer takes, between two reports.
 const REPORT_EVERY: usize = 256;
 /// How long a consumer waits for a message that should come before it counts as lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns the places of the events that a producer thread sends, in order.
 pub(crate) fn share(events: &Events, thread: usize) -> Vec<usize> {

@@ -192,7 +192,9 @@ impl Group {
             return Ok(());
         }
         let mut state = self.state.lock();
-        if self.topics.load(Ordering::Acquire) != version {
+        let is_retiring = |lane: &Arc<Lane>| lane.retires_at().is_some_and(|until| until <= now);
+        let retires = is_overdue && state.lanes.values().any(is_retiring);
+        if retires || self.topics.load(Ordering::Acquire) != version {
             // Whatever turns up later starts at its beginning: nothing that is sent after `build` is skipped.
             self.update_lanes(&mut state, StartFrom::Earliest)?;
             let _ = self.divide(&mut state);
@@ -217,6 +219,14 @@ impl Group {
         if !lanes.get(&lane.queue).is_some_and(|known| Arc::ptr_eq(known, lane)) {
             return;
         }
+        if lane.retires_at().is_some() {
+            // The one that takes its place begins where the position was moved to. What fails is tried by the next look.
+            if self.update_lanes(&mut state, StartFrom::Earliest).is_ok() {
+                let _ = self.divide(&mut state);
+            }
+            drop(state);
+            return self.announce();
+        }
         lane.change(|is_busy| if is_busy { claims.gate(&lane.queue) } else { claims.let_go(&lane.queue) });
         self.changed(&mut state);
         drop(state);
@@ -238,7 +248,8 @@ impl Group {
 
     /// Notes that owners have changed: members look again, and listeners are going to be told.
     fn changed(&self, state: &mut State) {
-        let deadline = state.claims.next_deadline().map_or(NEVER, nanos);
+        let retiring = state.lanes.values().filter_map(|lane| lane.retires_at());
+        let deadline = retiring.chain(state.claims.next_deadline()).min().map_or(NEVER, nanos);
         self.deadline.store(deadline, Ordering::Release);
         // Ordering: after the gates; who sees the new number finds the new owners under the lock.
         self.version.fetch_add(1, Ordering::AcqRel);
@@ -322,6 +333,9 @@ impl Group {
     /// says.
     fn update_lanes(&self, state: &mut State, start: StartFrom) -> Result<()> {
         let Some(terms) = state.terms.clone() else { return Ok(()) };
+        let now = self.cluster.clock().monotonic();
+        let until = now.saturating_add(state.handover_timeout);
+        let in_order = terms.mode == Mode::Orderly;
         let mut gone: BTreeMap<_, _> = std::mem::take(&mut state.lanes);
         let made = terms.subscriptions.iter().try_for_each(|wanted| {
             let Some(route) = self.cluster.route(wanted.topic.as_str()) else {
@@ -337,7 +351,13 @@ impl Group {
             for entry in &route.read {
                 // One whose position was reset starts anew, as one whose topic was deleted and made again does.
                 let is_same = |lane: &&Arc<Lane>| Arc::ptr_eq(&lane.topic, &entry.topic) && lane.is_current();
-                let known = gone.get(entry.queue()).filter(is_same);
+                let known = gone.get(entry.queue());
+                // In order, one whose position was moved ends when nobody has a message of it any more.
+                let is_ours = |lane: &&Arc<Lane>| Arc::ptr_eq(&lane.topic, &entry.topic) && in_order;
+                let retires = known
+                    .filter(is_ours)
+                    .is_some_and(|lane| !lane.is_current() && lane.is_retiring(now, until));
+                let known = known.filter(|lane| retires || is_same(lane));
                 let lane = match known.cloned() {
                     Some(known) => {
                         gone.remove(entry.queue());

@@ -112,6 +112,19 @@ impl Lane {
         &self.seen
     }
 
+    /// Lets an orderly queue end whose position was moved, and says whether that has to wait for a message in hand: until
+    /// `until` at most. Nothing is handed out meanwhile.
+    pub(super) fn is_retiring(&self, now: Duration, until: Duration) -> bool {
+        let mut work = self.work.lock();
+        let until = *work.retires_at.get_or_insert(until);
+        work.out > 0 && now < until
+    }
+
+    /// Returns when the time of who has a message of a queue is up that is to end.
+    pub(super) fn retires_at(&self) -> Option<Duration> {
+        self.work.lock().retires_at
+    }
+
     /// Changes the gate. `decide` is told whether messages are in hand. Where the queue changes hands, what was in hand
     /// is taken back, and what was held without a commit is to be handled again.
     pub(super) fn change(&self, decide: impl FnOnce(bool) -> Gate) {
@@ -170,7 +183,7 @@ impl Lane {
     pub(super) fn begin<'a>(&self, tickets: impl IntoIterator<Item = &'a Ticket>, now: Duration) -> bool {
         let mut work = self.work.lock();
         for ticket in tickets {
-            if work.gate != Gate::Open(ticket.epoch) || !work.counts(ticket) {
+            if work.gate != Gate::Open(ticket.epoch) || work.retires_at.is_some() || !work.counts(ticket) {
                 return false;
             }
             let Ticket { offset, attempt, size, .. } = *ticket;
@@ -196,17 +209,15 @@ impl Lane {
     /// Notes that a message has been handled, and that its commit is still to come.
     pub(super) fn hold(&self, ticket: &Ticket) -> Signals {
         let mut work = self.work.lock();
-        if work.counts(ticket) {
-            work.out = work.out.saturating_sub(1);
-            let Ticket { offset, attempt, size, .. } = *ticket;
-            work.window.set(offset, Place::Held { attempt, size });
-        }
+        work.hold(ticket);
         work.signals()
     }
 
-    /// Commits what is held, if the queue is still the one of this epoch.
-    pub(super) fn commit_held(&self, epoch: u64) -> Result<Signals> {
+    /// Notes that messages have been handled, and commits them with what is held, if the queue is still the one of this
+    /// epoch: in one go, so that the queue does not change hands in between.
+    pub(super) fn commit_held(&self, epoch: u64, tickets: &[Ticket]) -> Result<Signals> {
         let mut work = self.work.lock();
+        tickets.iter().for_each(|ticket| work.hold(ticket));
         if work.is_of(epoch) {
             let mut noted = Ok(());
             for held in work.held() {

@@ -42,6 +42,8 @@ pub(super) struct Work {
     pub(super) has_more: bool,
     /// A fetch was refused because too much is under way.
     pub(super) is_blocked: bool,
+    /// The queue is to end by then, or once nothing of it is in hand: its position was moved from outside.
+    pub(super) retires_at: Option<Duration>,
 }
 
 impl Work {
@@ -58,6 +60,7 @@ impl Work {
             suspended_until: None,
             has_more: false,
             is_blocked: false,
+            retires_at: None,
         }
     }
 
@@ -69,7 +72,7 @@ impl Work {
 
     /// Tells whether messages may be handed out to the owner of this epoch now.
     pub(super) fn may_hand_out(&mut self, rules: &TakeRules<'_>) -> bool {
-        if self.gate != Gate::Open(rules.epoch) {
+        if self.gate != Gate::Open(rules.epoch) || self.retires_at.is_some() {
             return false;
         }
         if rules.mode == Mode::Concurrent {
@@ -132,6 +135,15 @@ impl Work {
         self.is_of(ticket.epoch) && self.window.get(ticket.offset).is_some_and(is_out)
     }
 
+    /// Notes that a message has been handled, and that its commit is still to come.
+    pub(super) fn hold(&mut self, ticket: &Ticket) {
+        if self.counts(ticket) {
+            self.out = self.out.saturating_sub(1);
+            let Ticket { offset, attempt, size, .. } = *ticket;
+            self.window.set(offset, Place::Held { attempt, size });
+        }
+    }
+
     pub(super) fn done(&mut self, offset: QueueOffset, size: u32) {
         self.window.set(offset, Place::Done);
         self.cached = self.cached.saturating_sub(1);
@@ -179,7 +191,8 @@ impl Work {
 
     /// Says who has to be told now.
     pub(super) fn signals(&mut self) -> Signals {
-        let let_go = self.out == 0 && matches!(self.gate, Gate::Closing(_));
+        let is_to_go = matches!(self.gate, Gate::Closing(_)) || self.retires_at.is_some();
+        let let_go = self.out == 0 && is_to_go;
         // Told each time while a fetch is refused: the next one decides whether there is room.
         Signals { let_go, wake: std::mem::take(&mut self.is_blocked) }
     }

@@ -43,6 +43,8 @@ pub(super) struct Member {
     owned: Mutex<Turn>,
     is_paused: AtomicBool,
     has_left: AtomicBool,
+    /// It hands out nothing more.
+    is_ending: AtomicBool,
     /// Wakes tasks that wait for a time.
     #[cfg(feature = "async")]
     pub(super) alarm: super::stream::Alarm,
@@ -101,6 +103,7 @@ impl Member {
             owned: Mutex::default(),
             is_paused: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
             #[cfg(feature = "async")]
             alarm: super::stream::Alarm::default(),
         })
@@ -139,6 +142,12 @@ impl Member {
         } else {
             self.group.cluster.check_open()
         }
+    }
+
+    /// Hands out nothing any more, and ends a look at the queues that is under way.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.changes.notify();
     }
 
     /// Hands out nothing until [`resume`](Self::resume).
@@ -205,6 +214,11 @@ impl Member {
         let mut turn = self.owned.lock();
         self.group.update(&self.id, &mut turn.owned);
         loop {
+            // A long row of messages that nobody wants must not keep anybody from ending.
+            self.check_open()?;
+            if self.is_ending.load(Ordering::Acquire) {
+                return Ok(None);
+            }
             let Turn { owned, next } = &mut *turn;
             let (start, count) = (*next, owned.lanes.len());
             let mut more = false;
@@ -342,6 +356,16 @@ impl Member {
         }
         let oldest = lanes.iter().filter_map(|(lane, _)| lane.oldest_begun()).min();
         Some(oldest.unwrap_or(now).saturating_add(timeout))
+    }
+
+    /// Treats all messages of a batch as failed, whose handler has had them for too long.
+    pub(super) fn expire_batch(&self, batch: &Batch) {
+        for ticket in &batch.tickets {
+            if batch.lane.begin_return(ticket) {
+                // A copy that cannot be stored is tried again with the message.
+                let _ = self.return_overdue(&batch.lane, ticket);
+            }
+        }
     }
 
     fn return_overdue(&self, lane: &Arc<Lane>, ticket: &Ticket) -> Result<()> {

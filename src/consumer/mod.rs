@@ -6,6 +6,7 @@
 //! acknowledged.
 
 mod builder;
+mod cursor;
 mod delivery;
 mod desk;
 mod dispatch;

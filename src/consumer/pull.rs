@@ -9,27 +9,23 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::cursor::Cursor;
 use super::group::Owned;
-use super::lane::Lane;
 use super::member::{Listening, Member};
-use crate::broker::{Broker, PositionKey, PullRequest, PullStatus};
+use crate::broker::{Broker, PositionKey};
 use crate::cluster::Cluster;
 use crate::commitlog::MessageView;
-use crate::config::Background;
+use crate::config::{Background, RetryPolicy};
+use crate::delay::{Failed, NextAttempt};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::sync::{Arrivals, Mutex, MutexGuard, Parker, deadline_in, has_passed};
 use crate::types::{GroupName, MessageQueue, QueueOffset};
 
-/// Messages that one poll returns at most (RocketMQ's `pullBatchSize` of a lite pull consumer).
-const BATCH: usize = 10;
 /// How often positions are committed automatically.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 /// The shortest interval that may be set.
 const COMMIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// Pages without a wanted message that one look at a queue passes over.
-const EMPTY_PAGES_MAX: usize = 64;
-
 /// A consumer that is asked for messages, and may be moved to any place of its queues (RocketMQ's lite pull consumer).
 ///
 /// [`Store::pull_consumer`](crate::Store::pull_consumer) makes one that reads the queues it is
@@ -99,20 +95,6 @@ struct State {
     /// `None`: by hand.
     commit_interval: Option<Duration>,
     committed_at: Duration,
-}
-
-/// Where the consumer is in one queue.
-#[derive(Debug)]
-struct Cursor {
-    /// The queue as the group has it, where the group divides queues: another one after a reset, or a new topic.
-    lane: Weak<Lane>,
-    broker: Arc<Broker>,
-    filter: Arc<Filter>,
-    /// The first message that has not been returned.
-    next: QueueOffset,
-    /// What was committed last, as far as this consumer knows.
-    committed: Option<QueueOffset>,
-    is_paused: bool,
 }
 
 impl PullConsumer {
@@ -358,6 +340,7 @@ impl PullConsumer {
         Cursor {
             lane: Weak::new(),
             broker: Arc::clone(broker),
+            topic: broker.topic(queue.topic().as_str()),
             filter: Arc::clone(filter),
             next: committed.unwrap_or_else(first),
             committed,
@@ -417,6 +400,16 @@ impl PullConsumer {
 
     /// Looks at the queues in turn, and returns the first page that is there.
     fn page(&self) -> Result<Vec<MessageView>> {
+        // Nothing but expired messages is no end: others may lie behind.
+        while let Some(page) = self.next_page()? {
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn next_page(&self) -> Result<Option<Vec<MessageView>>> {
         let mut state = self.state()?;
         let State { cursors, last, .. } = &mut *state;
         let turn: Vec<_> = match last {
@@ -428,13 +421,59 @@ impl PullConsumer {
         };
         for queue in turn {
             let Some(cursor) = cursors.get_mut(&queue).filter(|cursor| !cursor.is_paused) else { continue };
+            if !cursor.is_of_this_topic(&queue) {
+                // What is committed in the new topic counts, else its beginning.
+                let is_paused = cursor.is_paused;
+                *cursor = Cursor {
+                    lane: Weak::clone(&cursor.lane),
+                    is_paused,
+                    ..self.cursor(&queue, &Arc::clone(&cursor.broker), &Arc::clone(&cursor.filter))
+                };
+            }
             let page = cursor.page(&queue)?;
             if !page.is_empty() {
-                *last = Some(queue);
-                return Ok(page);
+                let broker = Arc::clone(&cursor.broker);
+                *last = Some(queue.clone());
+                drop(state);
+                return self.without_expired(&queue, &broker, page).map(Some);
             }
         }
-        Ok(Vec::new())
+        Ok(None)
+    }
+
+    /// Puts messages that have expired among the dead letters, and returns the others. Blocks as a send does for those. What
+    /// cannot be put there is read again, with what lies behind it.
+    fn without_expired(
+        &self,
+        queue: &MessageQueue,
+        broker: &Broker,
+        page: Vec<MessageView>,
+    ) -> Result<Vec<MessageView>> {
+        let Shared { cluster, group, state, .. } = self.shared.as_ref();
+        let now = cluster.clock().wall_millis();
+        let mut live = Vec::with_capacity(page.len());
+        for message in page {
+            if message.expires_at_millis().is_none_or(|at| at > now) {
+                live.push(message);
+                continue;
+            }
+            let put_away = cluster.send_back(&Failed {
+                broker,
+                group,
+                message: &message,
+                times: message.reconsume_times(),
+                policy: &RetryPolicy::default(),
+                next: NextAttempt::DeadLetter,
+                reason: super::expiry::REASON,
+            });
+            if let Err(error) = put_away {
+                if let Some(cursor) = state.lock().cursors.get_mut(queue) {
+                    cursor.next = cursor.next.min(message.queue_offset());
+                }
+                return if live.is_empty() { Err(error) } else { Ok(live) };
+            }
+        }
+        Ok(live)
     }
 
     fn commit_if_due(&self) -> Result<()> {
@@ -485,32 +524,6 @@ impl PullConsumer {
             Source::Subscribed(member) => member.next_due().and_then(deadline_in),
             Source::Assigned => None,
         }
-    }
-}
-
-impl Cursor {
-    /// Reads the next page. What the filter does not want is passed over.
-    fn page(&mut self, queue: &MessageQueue) -> Result<Vec<MessageView>> {
-        for _ in 0..EMPTY_PAGES_MAX {
-            let pulled = self.broker.pull(&PullRequest {
-                topic: queue.topic(),
-                queue_id: queue.queue_id(),
-                offset: self.next,
-                count_max: BATCH,
-                filter: &self.filter,
-            })?;
-            self.next = pulled.next_offset;
-            match pulled.status {
-                PullStatus::Found if queue.topic().is_retry() => {
-                    let shown = pulled.messages.into_iter().map(MessageView::showing_original_topic);
-                    return Ok(shown.collect());
-                }
-                PullStatus::Found => return Ok(pulled.messages),
-                PullStatus::NoNewMessage => break,
-                PullStatus::NoMatchedMessage | PullStatus::OffsetIllegal => {}
-            }
-        }
-        Ok(Vec::new())
     }
 }
 

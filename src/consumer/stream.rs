@@ -4,8 +4,7 @@
 //! that the task is. What has to wait for a time (a queue that rests, an owner that lets go late) is woken by a thread of
 //! the member, which starts with the first such wait.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -116,46 +115,80 @@ impl Alarm {
     }
 }
 
-/// A bed by the time at which it is woken.
-struct Due(Reverse<Instant>, Weak<Parker>);
+/// When each bed is woken: once, at the earliest of its times. A bed that is woken looks itself how long it waits then.
+#[derive(Default)]
+struct Beds(HashMap<usize, (Instant, Weak<Parker>)>);
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+impl Beds {
+    fn order(&mut self, due: Instant, bed: Weak<Parker>) {
+        let known = self.0.entry(bed.as_ptr().addr()).or_insert_with(|| (due, Weak::clone(&bed)));
+        // Another bed may lie where one lay that is gone.
+        let is_same = known.1.ptr_eq(&bed) && known.1.strong_count() > 0;
+        if !is_same || due < known.0 {
+            *known = (due, bed);
+        }
     }
-}
 
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+    fn next(&self) -> Option<Instant> {
+        self.0.values().map(|(due, _)| *due).min()
     }
-}
 
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0)
+    /// Takes out the beds whose time has come.
+    fn take_due(&mut self) -> Vec<Arc<Parker>> {
+        let mut woken = Vec::new();
+        self.0.retain(|_, (due, bed)| {
+            let stays = bed.strong_count() > 0 && !has_passed(*due);
+            if !stays {
+                woken.extend(bed.upgrade());
+            }
+            stays
+        });
+        woken
     }
 }
 
 /// Takes orders and carries them out until nobody can give any more.
 fn ring(orders: &Receiver<Order>) {
-    let mut beds: BinaryHeap<Due> = BinaryHeap::new();
+    let mut beds = Beds::default();
     loop {
-        while beds.peek().is_some_and(|due| has_passed(due.0.0)) {
-            if let Some(bed) = beds.pop().and_then(|due| due.1.upgrade()) {
-                bed.unpark();
-            }
-        }
-        let order = match beds.peek() {
-            Some(due) => orders.recv_deadline(due.0.0),
+        beds.take_due().iter().for_each(|bed| bed.unpark());
+        let order = match beds.next() {
+            Some(due) => orders.recv_deadline(due),
             None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match order {
-            Ok((due, bed)) => beds.push(Due(Reverse(due), bed)),
+            Ok((due, bed)) => beds.order(due, bed),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn however_often_a_task_waits_its_alarm_is_one() {
+        let mut beds = Beds::default();
+        let bed = Arc::new(Parker::default());
+        let at = |seconds| deadline_in(Duration::from_secs(seconds)).unwrap();
+        let first = at(1_000);
+        for wait in 0..10_000 {
+            beds.order(first + Duration::from_millis(wait), Arc::downgrade(&bed));
+        }
+        assert_eq!((beds.0.len(), beds.next()), (1, Some(first)));
+        let earlier = at(10);
+        beds.order(earlier, Arc::downgrade(&bed));
+        assert_eq!((beds.0.len(), beds.next()), (1, Some(earlier)));
+        beds.order(at(0), Arc::downgrade(&bed));
+        assert_eq!((beds.take_due().len(), beds.0.len()), (1, 0));
+        // Beds that are gone are not kept.
+        for _ in 0..100 {
+            beds.order(at(1_000), Arc::downgrade(&Arc::new(Parker::default())));
+        }
+        assert!(beds.take_due().is_empty() && beds.0.is_empty());
     }
 }

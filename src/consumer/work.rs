@@ -176,7 +176,7 @@ impl Work {
         let is_late = member.mode == Mode::Concurrent && took >= member.settings.consume_timeout;
         if is_late {
             // Nobody may have looked yet: whatever it says now comes too late.
-            member.expire(member.now());
+            member.expire_batch(&batch);
         }
         let reason = outcome.reason.as_deref();
         let returned = match outcome.verdict {
@@ -236,9 +236,8 @@ impl Work {
         match said.verdict {
             Verdict::Success => self.hold(&batch.lane, &batch.tickets),
             Verdict::Commit => {
-                self.hold(&batch.lane, &batch.tickets);
                 let open = member.group.cluster.check_open();
-                let committed = open.and_then(|()| batch.lane.commit_held(epoch));
+                let committed = open.and_then(|()| batch.lane.commit_held(epoch, &batch.tickets));
                 self.note_failure(committed.map(|signals| member.tell(&batch.lane, signals)));
             }
             Verdict::Rollback => {
@@ -277,7 +276,7 @@ impl Work {
         self.idle.notify_all();
         drop(running);
         drop(self.stop.lock().take());
-        self.member.wake();
+        self.member.end();
         let drained = self.wait_for_handlers(deadline);
         let threads = std::mem::take(&mut *self.threads.lock());
         // A listener may be called by the thread that hands out.

@@ -354,3 +354,56 @@ fn t_b14_without_retries_an_orderly_message_has_one_attempt_and_of_a_batch_only_
     assert_eq!(store.dead_letters("billing").unwrap().count().unwrap(), 3);
     drop(worker);
 }
+
+#[test]
+fn v4_t_g9_a_reset_while_a_message_is_in_hand_hands_out_no_second_one_of_its_queue() {
+    let store = store_with(1);
+    let queue = store.queues("orders").unwrap().remove(0);
+    let reset =
+        |to| store.admin().reset_to_offset("billing", &queue, pocketmq::QueueOffset::new(to)).unwrap();
+    let consumer = orderly(&store).handover_timeout(LONG).build().unwrap();
+    send(&store, 0, 5);
+    for _ in 0..2 {
+        consumer.recv().unwrap().ack().unwrap();
+    }
+    let in_hand = consumer.recv().unwrap();
+    reset(1);
+    assert!(consumer.try_recv().unwrap().is_none(), "one is in hand");
+    in_hand.ack().unwrap();
+    assert_eq!(committed(&store), 1, "what is said of it does not move the group");
+    let again = consumer.recv().unwrap();
+    assert_eq!(number(&again), 1);
+    // Who does not let go loses it when the time is up.
+    reset(0);
+    assert!(consumer.try_recv().unwrap().is_none());
+    store.advance(LONG).unwrap();
+    let first = consumer.recv().unwrap();
+    assert_eq!(number(&first), 0);
+    again.ack().unwrap();
+    first.ack().unwrap();
+    assert_eq!(committed(&store), 1);
+}
+
+#[test]
+fn f109_a_commit_by_hand_counts_also_where_the_queue_changes_hands_at_that_moment() {
+    let store = store_with(1);
+    let heir: Arc<Mutex<Option<pocketmq::Consumer>>> = Arc::default();
+    let (inside, other) = (Arc::clone(&heir), orderly(&store).instance("a"));
+    let other = Mutex::new(Some(other));
+    let worker = orderly(&store)
+        .instance("b")
+        .listen_batch(1, 2, move |_, context| {
+            context.commit_by_hand();
+            if let Some(other) = other.lock().unwrap().take() {
+                *inside.lock().unwrap() = Some(other.build().unwrap());
+            }
+            ConsumeOrderlyStatus::Commit
+        })
+        .unwrap();
+    send(&store, 0, 3);
+    store.step().unwrap();
+    let heir = heir.lock().unwrap().take().unwrap();
+    assert_eq!((heir.assignment().unwrap().len(), committed(&store)), (1, 2));
+    assert_eq!(number(&heir.recv().unwrap()), 2, "what was committed does not come again");
+    worker.shutdown(LONG).unwrap();
+}

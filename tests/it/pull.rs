@@ -179,3 +179,58 @@ fn t_f6_a_poll_waits_for_a_message_and_is_woken_by_it() {
     assert!(store.pull_consumer("").is_err());
     store.close().unwrap();
 }
+
+#[test]
+fn a_topic_that_is_made_again_is_read_from_its_beginning_by_who_was_assigned_its_queues() {
+    let store = TestStore::new();
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    let queues = store.queues("orders").unwrap();
+    let producer = store.producer("shop").unwrap();
+    let send = |body: &str| producer.send(Message::new("orders", body)).unwrap();
+    send("old 0");
+    send("old 1");
+    let puller = store.pull_consumer("audit").unwrap();
+    puller.assign(&queues).unwrap();
+    assert_eq!(puller.poll(Duration::ZERO).unwrap().len(), 2);
+    store.delete_topic("orders").unwrap();
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    for body in ["new 0", "new 1", "new 2"] {
+        send(body);
+    }
+    let page = puller.poll(Duration::ZERO).unwrap();
+    assert_eq!(
+        page.iter().map(|message| message.body_str().unwrap()).collect::<Vec<_>>(),
+        ["new 0", "new 1", "new 2"]
+    );
+}
+
+#[test]
+fn an_expired_message_is_not_pulled_but_goes_to_the_dead_letters() {
+    let store = TestStore::new();
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    let producer = store.producer("shop").unwrap();
+    for n in 0..25 {
+        let message = Message::new("orders", n.to_string());
+        let message = if n == 24 { message } else { message.expires_in(Duration::from_secs(1)) };
+        producer.send(message).unwrap();
+    }
+    store.advance(Duration::from_secs(1)).unwrap();
+    let puller = store.pull_consumer("audit").unwrap();
+    puller.assign(&store.queues("orders").unwrap()).unwrap();
+    let page = puller.poll(Duration::ZERO).unwrap();
+    assert_eq!(page.iter().map(|message| message.body_str().unwrap()).collect::<Vec<_>>(), ["24"]);
+    let dead = store.dead_letters("audit").unwrap().list(100).unwrap();
+    assert_eq!(dead.len(), 24);
+    assert!(dead.iter().all(|letter| letter.failure_reason() == Some("expired")));
+}
+
+#[test]
+fn v7_one_that_pulls_and_one_that_is_handed_messages_are_not_of_one_group() {
+    let store = TestStore::new();
+    let puller = store.consumer("audit").subscribe("orders", "*").pull().unwrap();
+    let refused = store.consumer("audit").subscribe("orders", "*").build().unwrap_err();
+    assert!(refused.to_string().contains("pull"), "{refused}");
+    drop(puller);
+    let _consumer = store.consumer("audit").subscribe("orders", "*").build().unwrap();
+    assert!(store.consumer("audit").subscribe("orders", "*").pull().is_err());
+}

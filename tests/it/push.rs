@@ -431,3 +431,52 @@ fn f99_t_g6_a_handler_that_takes_too_long_loses_its_message_and_its_result_is_ig
     store.advance(Duration::from_secs(100_000)).unwrap();
     assert_eq!(attempts.lock().unwrap().len(), 2);
 }
+
+#[test]
+fn f99_of_a_batch_that_took_too_long_every_message_comes_back() {
+    const MESSAGES: usize = 40;
+    let store = TestStore::new();
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    let producer = store.producer("shop").unwrap();
+    for n in 0..MESSAGES {
+        producer.send(Message::new("orders", n.to_string())).unwrap();
+    }
+    let attempts: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let (noted, clock) = (Arc::clone(&attempts), Arc::clone(store.clock()));
+    let _worker = store
+        .consumer("billing")
+        .subscribe("orders", "*")
+        .listen_batch(1, MESSAGES, move |_, context| {
+            noted.lock().unwrap().extend(context.attempts());
+            if context.attempts()[0] == 1 {
+                clock.advance(Duration::from_secs(15 * 60));
+            }
+        })
+        .unwrap();
+    store.step().unwrap();
+    for _ in 0..30 {
+        store.advance(Duration::from_secs(1)).unwrap();
+    }
+    let attempts = attempts.lock().unwrap();
+    let times = |attempt| attempts.iter().filter(|seen| **seen == attempt).count();
+    assert_eq!((times(1), times(2)), (MESSAGES, MESSAGES));
+}
+
+#[test]
+fn f126_a_shutdown_does_not_wait_for_the_end_of_what_nobody_wants() {
+    const UNWANTED: usize = 150_000;
+    let store = Store::in_memory().unwrap();
+    store.create_topic("orders", TopicConfig::queues(1)).unwrap();
+    let producer = store.producer("shop").unwrap();
+    let message = Message::new("orders", "x").tag("unwanted");
+    for _ in 0..UNWANTED / 1_000 {
+        producer.send_batch(vec![message.clone(); 1_000]).unwrap();
+    }
+    let worker =
+        store.consumer("billing").subscribe("orders", "wanted").listen(1, |_: &MessageView| ()).unwrap();
+    worker.shutdown(Duration::from_secs(60)).unwrap();
+    let queue = store.queues("orders").unwrap().remove(0);
+    let passed = store.committed("billing", &queue).unwrap().map_or(0, |offset| offset.get());
+    assert!(passed < UNWANTED as u64, "it looked at all of them first");
+    store.close().unwrap();
+}
