@@ -65,7 +65,7 @@ pub use broker::{
     RecoveryReport, RetentionReport, Unread, VerifiedBroker,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use cluster::{AckInOneStep, Allocate, AllocateMessageQueueStrategy, Allocation};
+pub use cluster::{AckInOneStep, Allocate, AllocateMessageQueueStrategy, Allocation, MachineRoomNearby};
 pub use commitlog::MessageView;
 pub use config::{
     AutoCreate, Background, DiskRatios, FileSizes, FlushPolicy, Limit, Limits, OnMissingOffsets, Overflow,

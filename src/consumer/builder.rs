@@ -184,6 +184,22 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Limits the messages of all queues of a topic that this member has and that are not acknowledged: each queue gets an
+    /// equal share, in place of [`pull_threshold`](Self::pull_threshold). Default: off; 1 to 6,553,500.
+    #[doc(alias = "setPullThresholdForTopic")]
+    pub const fn pull_threshold_for_topic(mut self, messages: usize) -> Self {
+        self.settings.topic_limits.0 = Some(messages);
+        self
+    }
+
+    /// Limits their bytes in the log, as [`pull_threshold_for_topic`](Self::pull_threshold_for_topic) limits their number.
+    /// Default: off; 1 MiB to 100 GiB.
+    #[doc(alias = "setPullThresholdSizeForTopic")]
+    pub const fn pull_threshold_bytes_for_topic(mut self, bytes: u64) -> Self {
+        self.settings.topic_limits.1 = Some(bytes);
+        self
+    }
+
     /// Stops fetching from a queue while the first message that is not acknowledged and the last that was fetched lie
     /// further apart than this. Not for orderly consumers. Default: 2,000; 1 to 65,535.
     #[doc(alias = "setConsumeConcurrentlyMaxSpan")]

@@ -3,7 +3,7 @@
 //! A group is what its members share: the terms that they agree on, the map of owners, and the lanes. Every change acts
 //! at once: whoever joins, leaves or finds a topic changed divides the queues anew and wakes the others.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -85,7 +85,16 @@ impl fmt::Debug for Announcements {
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     pub(super) lanes: Vec<(Arc<Lane>, u64)>,
+    /// How many of them are of each topic.
+    queues: HashMap<TopicName, usize>,
     pub(super) version: Option<u64>,
+}
+
+impl Owned {
+    /// Returns how many queues of a lane's topic the member has.
+    pub(super) fn queues_of(&self, lane: &Lane) -> usize {
+        self.queues.get(lane.queue.topic()).copied().unwrap_or(1)
+    }
 }
 
 impl Group {
@@ -302,6 +311,11 @@ impl Group {
         let lanes = state.claims.owned_by(id);
         owned.lanes =
             lanes.filter_map(|(queue, epoch)| Some((Arc::clone(state.lanes.get(queue)?), epoch))).collect();
+        owned.queues.clear();
+        for (lane, _) in &owned.lanes {
+            let count = owned.queues.entry(lane.queue.topic().clone()).or_default();
+            *count = count.saturating_add(1);
+        }
         owned.version = Some(self.version.load(Ordering::Acquire));
     }
 

@@ -43,10 +43,10 @@ pub(super) struct Taken {
 
 /// How a member takes from a lane.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TakeRules<'a> {
+pub(super) struct TakeRules {
     pub(super) epoch: u64,
     pub(super) mode: Mode,
-    pub(super) limits: &'a FlowLimits,
+    pub(super) limits: FlowLimits,
     pub(super) now: Duration,
 }
 
@@ -143,7 +143,7 @@ impl Lane {
     }
 
     /// Takes the next message: one whose wait is over, else the next of the queue. It counts as begun.
-    pub(super) fn take(&self, rules: &TakeRules<'_>) -> Result<Option<Taken>> {
+    pub(super) fn take(&self, rules: &TakeRules) -> Result<Option<Taken>> {
         let mut work = self.work.lock();
         if !work.may_hand_out(rules) {
             return Ok(None);
@@ -155,7 +155,7 @@ impl Lane {
     /// Takes up to `count_max` messages that are there, and their tickets; it never waits for a batch to fill.
     pub(super) fn take_batch(
         &self,
-        rules: &TakeRules<'_>,
+        rules: &TakeRules,
         count_max: usize,
     ) -> Result<(Vec<MessageView>, Vec<Ticket>)> {
         let mut work = self.work.lock();
@@ -359,7 +359,7 @@ impl Lane {
     }
 
     /// Finds the next message that can be handed out.
-    fn next(&self, work: &mut Work, rules: &TakeRules<'_>) -> Result<Option<(Entry, MessageView)>> {
+    fn next(&self, work: &mut Work, rules: &TakeRules) -> Result<Option<(Entry, MessageView)>> {
         loop {
             let due = work.waiting.iter().position(|(due, _)| *due <= rules.now);
             let mut entry = match due {
@@ -395,7 +395,7 @@ impl Lane {
     }
 
     /// Fetches the next page. What the filter does not want counts as consumed (contract V10).
-    fn fetch(&self, work: &mut Work, rules: &TakeRules<'_>) -> Result<()> {
+    fn fetch(&self, work: &mut Work, rules: &TakeRules) -> Result<()> {
         work.has_more = false;
         for _ in 0..EMPTY_PAGES_MAX {
             work.is_blocked = work.is_full(rules);

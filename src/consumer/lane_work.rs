@@ -71,7 +71,7 @@ impl Work {
     }
 
     /// Tells whether messages may be handed out to the owner of this epoch now.
-    pub(super) fn may_hand_out(&mut self, rules: &TakeRules<'_>) -> bool {
+    pub(super) fn may_hand_out(&mut self, rules: &TakeRules) -> bool {
         if self.gate != Gate::Open(rules.epoch) || self.retires_at.is_some() {
             return false;
         }
@@ -92,8 +92,8 @@ impl Work {
 
     /// Tells whether so much is under way that nothing more is fetched (RocketMQ's flow control, which looks before the
     /// pull and lets one more batch come).
-    pub(super) fn is_full(&self, rules: &TakeRules<'_>) -> bool {
-        let FlowLimits { messages, bytes, span, .. } = *rules.limits;
+    pub(super) fn is_full(&self, rules: &TakeRules) -> bool {
+        let FlowLimits { messages, bytes, span, .. } = rules.limits;
         self.cached > messages
             || self.cached_bytes > bytes
             || (rules.mode == Mode::Concurrent && self.window.span() > span)

@@ -166,7 +166,7 @@ impl Member {
 
     /// Returns the next message, each queue in turn.
     pub(super) fn take(self: &Arc<Self>) -> Result<Option<Delivery>> {
-        let look = |lane: &Arc<Lane>, rules: &TakeRules<'_>| {
+        let look = |lane: &Arc<Lane>, rules: &TakeRules| {
             Ok(lane.take(rules)?.map(|taken| (Arc::clone(lane), taken)))
         };
         while let Some((lane, taken)) = self.visit(look)? {
@@ -194,16 +194,21 @@ impl Member {
         if self.is_paused() {
             return Ok(None);
         }
-        let batch = batch_of(lane, &self.rules(epoch, self.now()), count_max)?;
+        let batch = batch_of(
+            lane,
+            &self.rules(epoch, self.now(), self.owned.lock().owned.queues_of(lane)),
+            count_max,
+        )?;
         Ok(batch.and_then(|batch| self.without_expired(batch)))
     }
 
-    const fn rules(&self, epoch: u64, now: Duration) -> TakeRules<'_> {
-        TakeRules { epoch, mode: self.mode, limits: &self.settings.limits, now }
+    /// How the member takes from a queue, of so many of its topic.
+    fn rules(&self, epoch: u64, now: Duration, queues: usize) -> TakeRules {
+        TakeRules { epoch, mode: self.mode, limits: self.settings.limits_of(queues), now }
     }
 
     /// Looks at the member's queues in turn until one has something.
-    fn visit<T>(&self, look: impl Fn(&Arc<Lane>, &TakeRules<'_>) -> Result<Option<T>>) -> Result<Option<T>> {
+    fn visit<T>(&self, look: impl Fn(&Arc<Lane>, &TakeRules) -> Result<Option<T>>) -> Result<Option<T>> {
         self.check_open()?;
         let now = self.now();
         // Before the lock below: listeners of the change may call the member.
@@ -226,7 +231,7 @@ impl Member {
                 let place = start.wrapping_add(step).checked_rem(count).unwrap_or(0);
                 let Some((lane, epoch)) = owned.lanes.get(place) else { continue };
                 *next = place.wrapping_add(1);
-                if let Some(found) = look(lane, &self.rules(*epoch, now))? {
+                if let Some(found) = look(lane, &self.rules(*epoch, now, owned.queues_of(lane)))? {
                     return Ok(Some(found));
                 }
                 more |= lane.has_more();
@@ -440,7 +445,7 @@ impl Member {
     }
 }
 
-fn batch_of(lane: &Arc<Lane>, rules: &TakeRules<'_>, count_max: usize) -> Result<Option<Batch>> {
+fn batch_of(lane: &Arc<Lane>, rules: &TakeRules, count_max: usize) -> Result<Option<Batch>> {
     let (messages, tickets) = lane.take_batch(rules, count_max)?;
     Ok((!tickets.is_empty()).then(|| Batch { lane: Arc::clone(lane), epoch: rules.epoch, messages, tickets }))
 }

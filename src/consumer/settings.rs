@@ -9,7 +9,7 @@ use crate::cluster::{Allocate, AllocateMessageQueueStrategy};
 use crate::dedup::SameBy;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::types::{MessageQueue, TopicName};
+use crate::types::{MessageQueue, TopicName, to_u64};
 
 /// The longest time that any wait of a consumer may be set to.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
@@ -59,7 +59,7 @@ pub(super) enum Kind {
 }
 
 /// How much of one queue may be under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct FlowLimits {
     pub(super) messages: usize,
     pub(super) bytes: u64,
@@ -104,6 +104,8 @@ pub(super) type QueueListener = Arc<dyn Fn(&QueueChange) + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) limits: FlowLimits,
+    /// The same for all queues of a topic that a member has, where set: messages and bytes.
+    pub(super) topic_limits: (Option<usize>, Option<u64>),
     pub(super) strategy: Arc<dyn AllocateMessageQueueStrategy>,
     pub(super) handover_timeout: Duration,
     pub(super) consume_timeout: Duration,
@@ -122,6 +124,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: FlowLimits { messages: 1_000, bytes: 100 << 20, span: 2_000, pull_batch: 32 },
+            topic_limits: (None, None),
             strategy: Arc::new(Allocate::default()),
             handover_timeout: Duration::from_secs(20),
             consume_timeout: Duration::from_secs(15 * 60),
@@ -137,6 +140,19 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns how much of one queue may be under way, of so many of its topic that the member has.
+    pub(super) fn limits_of(&self, queues: usize) -> FlowLimits {
+        let (messages, bytes) = self.topic_limits;
+        let share = |limit: usize| limit.checked_div(queues).unwrap_or(limit).max(1);
+        let share_bytes = |limit: u64| limit.checked_div(to_u64(queues)).unwrap_or(limit).max(1);
+        let FlowLimits { messages: own, bytes: own_bytes, .. } = self.limits;
+        FlowLimits {
+            messages: messages.map_or(own, share),
+            bytes: bytes.map_or(own_bytes, share_bytes),
+            ..self.limits
+        }
+    }
+
     /// Checks every setting against its range, which is RocketMQ's where it has one.
     pub(super) fn check(&self) -> Result<()> {
         let FlowLimits { messages, bytes, span, pull_batch } = self.limits;
@@ -149,6 +165,10 @@ impl Settings {
         in_range("leases_max", self.leases_max, 1, crate::lease::CELLS)?;
         if self.await_duration > WAIT_MAX {
             return Err(Error::config("await_duration", "must be at most 24 h"));
+        }
+        in_range("pull_threshold_for_topic", self.topic_limits.0.unwrap_or(1), 1, 6_553_500)?;
+        if !((1 << 20)..=(100 << 30)).contains(&self.topic_limits.1.unwrap_or(1 << 20)) {
+            return Err(Error::config("pull_threshold_bytes_for_topic", "must be between 1 MiB and 100 GiB"));
         }
         wait_in_range("handover_timeout", self.handover_timeout)?;
         wait_in_range("consume_timeout", self.consume_timeout)?;

@@ -359,3 +359,25 @@ fn d10_an_acknowledgement_in_a_deleted_topic_touches_no_other_position() {
         assert_eq!(store.committed("other", &queue).unwrap(), Some(QueueOffset::new(40)), "{queue}");
     }
 }
+
+#[test]
+fn f79_a_limit_for_a_topic_is_divided_among_the_queues_that_the_member_has() {
+    let store = TestStore::new();
+    store.create_topic("orders", TopicConfig::queues(4)).unwrap();
+    let producer = store.producer("shop").unwrap();
+    for queue in store.queues("orders").unwrap() {
+        for n in 0..50 {
+            producer.send_to(&queue, Message::new("orders", n.to_string())).unwrap();
+        }
+    }
+    let builder = || store.consumer("billing").subscribe("orders", "*").pull_batch_size(1);
+    let consumer = builder().pull_threshold_for_topic(20).build().unwrap();
+    let mut in_hand: Vec<_> = consumer.try_iter().map(|delivery| delivery.unwrap()).collect();
+    // Looked at before each fetch, so one more of each queue.
+    assert_eq!(in_hand.len(), 24);
+    in_hand.pop().unwrap().ack().unwrap();
+    drop((in_hand, consumer));
+    for wrong in [builder().pull_threshold_for_topic(0), builder().pull_threshold_bytes_for_topic(1)] {
+        assert!(wrong.build().unwrap_err().to_string().contains("for_topic"));
+    }
+}
