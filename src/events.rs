@@ -128,6 +128,11 @@ pub(crate) fn dead_lettered(group: Shown<'_>, message: Shown<'_>, attempts: Show
     event!(WARN, "dead_lettered", group, message, attempts, reason);
 }
 
+/// A transaction was given up: nobody knew its outcome at any check.
+pub(crate) fn transaction_given_up(group: Shown<'_>, message: Shown<'_>, checks: Shown<'_>) {
+    event!(WARN, "transaction_given_up", group, message, checks);
+}
+
 /// A watched group is too far behind.
 pub(crate) fn group_behind(group: Shown<'_>, messages: Shown<'_>) {
     event!(WARN, "group_behind", group, messages);

@@ -79,8 +79,8 @@ impl Admin {
 
     fn publish_lag(&self) -> Result<()> {
         for group in self.groups()? {
-            let lag = self.lag(group.group.as_str())?;
             let name = group.group.to_string();
+            let lag = self.lag_of(group.group)?;
             gauge!("pocketmq_lag_messages", "group" => name.clone()).set(float(lag.messages()));
             gauge!("pocketmq_lag_age_seconds", "group" => name).set(lag.age().as_secs_f64());
         }

@@ -113,8 +113,12 @@ impl Admin {
     #[doc(alias = "consumerProgress")]
     #[doc(alias = "examineConsumeStats")]
     pub fn lag(&self, group: impl AsRef<str>) -> Result<GroupLag> {
+        self.lag_of(GroupName::new(group.as_ref())?)
+    }
+
+    /// The same of any group that has positions, RocketMQ's own and instances of broadcasting groups among them.
+    pub(super) fn lag_of(&self, group: GroupName) -> Result<GroupLag> {
         self.cluster.check_open()?;
-        let group = GroupName::new(group.as_ref())?;
         let mut queues = Vec::new();
         for broker in self.cluster.brokers() {
             for topic in self.topics_of(&group) {

@@ -10,6 +10,7 @@ use super::checks::{CheckJob, CheckPool, Place};
 use super::table::{Done, Ended, Half, Table};
 use super::{Decision, LocalTransactionState, Ticket, Transactions};
 use crate::error::Result;
+use crate::events::transaction_given_up;
 use crate::types::QueueOffset;
 
 /// How soon to look again where a producer has no room for another check.
@@ -109,6 +110,7 @@ impl Transactions {
         };
         if half.checks >= self.policy.checks_max {
             self.broker.put_given_up(&view, half.checks)?;
+            transaction_given_up(&half.group, &half.id, &half.checks);
             table.end(at, Ended::GivenUp);
             table.unwritten.insert(at);
             self.write_unwritten(table)?;

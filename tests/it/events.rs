@@ -6,7 +6,10 @@ use std::sync::Once;
 use std::time::Duration;
 
 use pocketmq::testing::TestStore;
-use pocketmq::{FileSizes, LagThreshold, Limit, Limits, Message, QueueOffset, Retention, Store, TopicConfig};
+use pocketmq::{
+    FileSizes, LagThreshold, Limit, Limits, LocalTransactionState, Message, MessageView, QueueOffset,
+    Retention, Store, TopicConfig, TransactionPolicy,
+};
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -182,5 +185,21 @@ fn what_an_opening_finds_is_told() {
         let _store = Store::builder(folder.path()).open();
         assert!(heard.names().iter().all(|name| ["opened", "warned"].contains(name)), "{:?}", heard.names());
         assert!(heard.names().contains(&"warned"));
+    });
+}
+
+#[test]
+fn a_transaction_that_is_given_up_is_told() {
+    listening(|heard| {
+        let store =
+            TestStore::builder(|builder| builder.transactions(TransactionPolicy::new().checks_max(1)));
+        let listener = |_: &MessageView| LocalTransactionState::Unknown;
+        let bank = store.transaction_producer("bank", listener).unwrap();
+        let transaction = bank.begin(Message::new("transfers", "pay")).unwrap();
+        let id = transaction.message_id().to_string();
+        drop(transaction);
+        (0..2).for_each(|_| store.advance(Duration::from_secs(30)).unwrap());
+        let (level, fields) = heard.only("transaction_given_up");
+        assert!(level == Level::WARN && fields.contains("group=bank") && fields.contains(&id), "{fields}");
     });
 }

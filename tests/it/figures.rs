@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use pocketmq::testing::TestStore;
-use pocketmq::{Message, TopicConfig};
+use pocketmq::{LocalTransactionState, Message, MessageView, TopicConfig};
 
 /// Keeps every figure under its name and labels.
 #[derive(Default)]
@@ -98,4 +98,17 @@ fn a_recorder_gets_what_is_stored_consumed_waiting_and_deleted() {
         assert!(described.iter().any(|known| known == name), "{name} is not described");
         assert!(documents.contains(&format!("`{name}`")), "{name} is not in docs/operations.md");
     }
+}
+
+#[test]
+fn groups_that_no_application_can_name_have_figures_too() {
+    let recorded = Recorded::default();
+    let store = TestStore::new();
+    let bank = store.transaction_producer("bank", |_: &MessageView| LocalTransactionState::Unknown).unwrap();
+    bank.begin(Message::new("transfers", "pay")).unwrap().commit().unwrap();
+    let cache = store.consumer("cache").subscribe("transfers", "*").broadcast("worker-1").build().unwrap();
+    assert!(cache.try_recv().unwrap().is_none());
+    (0..3).for_each(|_| store.advance(Duration::from_secs(1)).unwrap());
+    metrics::with_local_recorder(&recorded, || store.admin().publish_metrics()).unwrap();
+    assert_eq!(recorded.gauge("pocketmq_lag_messages group=CID_RMQ_SYS_TRANS").to_bits(), 0);
 }
