@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Broker, Later, PositionKey, PutMessage, Stored, TopicOfBroker, WaitForFlush};
+use super::{Broker, Later, PositionKey, PutMessage, Stored, Timed, TopicOfBroker, WaitForFlush};
 use crate::commitlog::MessageView;
 use crate::config::{FlushPolicy, QUEUES_MAX, RocketmqVersion};
 use crate::error::{Error, Result};
@@ -137,6 +137,8 @@ impl Broker {
         let level = half.property(name::DELAY).and_then(|level| level.parse().ok()).unwrap_or(0);
         let stored = if level > 0 {
             self.put_delayed(&topic, queue_id, &put, Later { level, wait })
+        } else if let Some(due_millis) = self.due_of_half(half) {
+            self.put_timed(&topic, queue_id, &put, Timed { due_millis, wait })
         } else {
             self.slot(&topic, queue_id).and_then(|slot| self.put_admitted(&topic, &slot, &put, wait))
         };
@@ -144,6 +146,20 @@ impl Broker {
             Err(Error::TopicNotFound(_)) => Ok(Committed::TopicDeleted),
             stored => stored.map(Committed::Stored),
         }
+    }
+
+    /// Returns when a committed message is to be delivered, if that lies ahead: RocketMQ 5 lets a half message say so, and
+    /// 4.9 does not know it. A delay counts from the commit.
+    fn due_of_half(&self, half: &MessageView) -> Option<i64> {
+        if self.config.version == RocketmqVersion::V4_9 {
+            return None;
+        }
+        let times = [name::TIMER_DELIVER_MS, name::TIMER_DELAY_MS, name::TIMER_DELAY_SEC];
+        let [at, millis, seconds] =
+            half.properties().pick(times).map(|text| text.and_then(|text| text.parse::<i64>().ok()));
+        let now = self.clock.wall_millis();
+        let delay = millis.or_else(|| Some(seconds?.saturating_mul(1_000)));
+        at.or_else(|| Some(now.saturating_add(delay?))).filter(|due| *due > now)
     }
 
     /// Writes down that a half message is decided: its offset alone in one record, which every version reads.

@@ -4,6 +4,7 @@ mod damage;
 mod derived;
 mod disk;
 mod folders;
+mod halves;
 mod joined;
 mod limits;
 mod order;
