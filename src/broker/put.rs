@@ -272,9 +272,12 @@ impl Broker {
             tail.publish(first, at);
             self.dispatched.store(end, Ordering::Release);
         }
-        let (room, waiting) = (appender.allocated_ahead(), keys.len());
+        let (room, waiting, is_short) = (appender.allocated_ahead(), keys.len(), tail.is_short());
         drop((tail, state));
         self.kick_background(end, room, waiting);
+        if is_short {
+            self.kick_for_queue(&slot.queue);
+        }
         Ok(Appended { first, physical, end: PhysicalOffset::new(end) })
     }
 
