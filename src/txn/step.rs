@@ -77,7 +77,8 @@ impl Transactions {
     ) -> Result<()> {
         self.look(table, &mut Vec::new())?;
         self.write_unwritten(table)?;
-        self.carry(table)?;
+        // What cannot be done for one half message keeps nothing from the others.
+        let mut worked = self.carry(table);
         let now = self.clock.monotonic();
         for group in table.groups() {
             while let Some((due, at)) = table.first_due(&group) {
@@ -92,12 +93,16 @@ impl Transactions {
                     stepped.wait(WHEN_FULL);
                     break;
                 };
-                if let Some(job) = self.check(table, at)? {
-                    asked.push((pool, place, job));
+                match self.check(table, at) {
+                    Ok(job) => asked.extend(job.map(|job| (pool, place, job))),
+                    Err(error) => {
+                        table.set_due(at, Some(now.saturating_add(WHEN_UNSETTLED)));
+                        worked = worked.and(Err(error));
+                    }
                 }
             }
         }
-        self.settle(table, stepped)
+        worked.and(self.settle(table, stepped))
     }
 
     /// Has a half message checked: stores it once more with one check more, which survives a crash, and makes the job.
