@@ -228,6 +228,8 @@ impl Broker {
     /// Stores a position. It survives the death of the process when this returns, and power loss after the next persist.
     /// Where one before it still waits for the flush of its message, this flushes.
     pub(crate) fn commit_position(&self, position: &Position, next: QueueOffset) -> Result<()> {
+        // Who goes back is not to be raised again by what the log acknowledges.
+        let _alone = if next < position.get() { Some(self.settle_for_move()?) } else { None };
         if let Some(end) = position.waits_for() {
             if self.log.flushed().get() < end {
                 self.flush_and_dispatch()?;

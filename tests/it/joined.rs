@@ -59,6 +59,26 @@ fn own(path: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
+fn d10_a_pull_consumer_that_goes_back_is_not_raised_by_what_was_acknowledged_before() {
+    let store = store_with(FlushPolicy::Async);
+    send(&store, 12);
+    let worker = consumer(&store);
+    for _ in 0..6 {
+        work(&store, &worker).unwrap();
+    }
+    drop(worker);
+    let queue = store.queues("orders").unwrap().remove(0);
+    let puller = store.consumer("billing").subscribe("orders", "wanted").pull().unwrap();
+    puller.commit_by_hand();
+    puller.seek(&queue, QueueOffset::new(3)).unwrap();
+    puller.commit_offset().unwrap();
+    assert_eq!(committed(&store), 3);
+    drop(puller);
+    let store = store.kill_process().unwrap();
+    assert_eq!(committed(&store), 3);
+}
+
+#[test]
 fn d10_what_was_sent_and_acknowledged_in_one_step_is_not_repeated_by_a_kill() {
     for flush in [FlushPolicy::Async, FlushPolicy::Sync] {
         let mut store = store_with(flush);
