@@ -14,7 +14,6 @@ use super::Broker;
 use super::key_run::KEYS_MAX;
 use crate::commitlog::LogFile;
 use crate::config::Background;
-use crate::consumequeue::ConsumeQueue;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, fence};
@@ -48,8 +47,6 @@ pub(super) struct Workers {
     lead: AtomicU64,
     /// Where the writer was when the allocator last came, and when that was, in milliseconds of the monotonic clock.
     seen: Mutex<(u64, u64)>,
-    /// Queues whose writer is short of what is ready, each once.
-    short_queues: Mutex<Vec<Arc<ConsumeQueue>>>,
     channels: Mutex<Option<Channels>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     allocator_called: AtomicBool,
@@ -70,14 +67,12 @@ impl Default for Workers {
     fn default() -> Self {
         let called = || AtomicBool::new(false);
         let (channels, threads, seen) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let short_queues = Mutex::default();
         let lead = AtomicU64::new(LEAD_MIN);
         let (allocator_called, indexer_called) = (called(), called());
         let (flusher_called, retainer_called) = (called(), called());
         Self {
             lead,
             seen,
-            short_queues,
             channels,
             threads,
             allocator_called,
@@ -160,25 +155,6 @@ impl Broker {
         }
     }
 
-    /// Has the allocator get ahead of the writer of a queue.
-    #[cold]
-    pub(super) fn kick_for_queue(&self, queue: &Arc<ConsumeQueue>) {
-        let mut short = self.workers.short_queues.lock();
-        if !short.iter().any(|other| Arc::ptr_eq(other, queue)) {
-            short.push(Arc::clone(queue));
-        }
-        drop(short);
-        self.workers.call(&self.workers.allocator_called, |channels| &channels.allocate);
-    }
-
-    fn get_queues_ahead(&self) {
-        let short = std::mem::take(&mut *self.workers.short_queues.lock());
-        for queue in short {
-            // What cannot be done now its writer does, and tells the sender why not.
-            let _ = queue.get_ahead();
-        }
-    }
-
     /// Calls the flusher.
     pub(crate) fn kick_flush(&self) {
         // Ordering: stands between the append and the look at the flag; `flush_in_background` has its partner.
@@ -257,7 +233,6 @@ impl Broker {
     fn allocate_step(&self) -> Result<()> {
         let lead = self.lead();
         loop {
-            self.get_queues_ahead();
             let (file, position) = self.place_of_writer();
             let len = to_u64(file.map().len());
             let wanted = position.saturating_add(lead);

@@ -272,12 +272,9 @@ impl Broker {
             tail.publish(first, at);
             self.dispatched.store(end, Ordering::Release);
         }
-        let (room, waiting, is_short) = (appender.allocated_ahead(), keys.len(), tail.is_short());
+        let (room, waiting) = (appender.allocated_ahead(), keys.len());
         drop((tail, state));
         self.kick_background(end, room, waiting);
-        if is_short {
-            self.kick_for_queue(&slot.queue);
-        }
         Ok(Appended { first, physical, end: PhysicalOffset::new(end) })
     }
 

@@ -1,6 +1,6 @@
 //! How is a queue brought back to what the log says?
 
-use super::queue::{BLOCK, ConsumeQueue, NOT_SHORT, State};
+use super::queue::{BLOCK, ConsumeQueue, State};
 use super::unit::{UNIT_LEN, Unit};
 use crate::error::Result;
 use crate::sync::Ordering;
@@ -110,7 +110,8 @@ impl ConsumeQueue {
         let disk = self.shared.disk.as_ref();
         let size = self.shared.options.file_size;
         let mut state = self.state.lock();
-        self.shared.maps.give_back(state.take_windows().count());
+        let taken = [state.tail.take(), state.read.take()];
+        self.shared.maps.give_back(taken.iter().flatten().count());
         self.max.store(byte / UNIT_LEN, Ordering::Release);
         self.min.fetch_min(byte / UNIT_LEN, Ordering::AcqRel);
         let file_start = self.file_of(byte);
@@ -124,7 +125,6 @@ impl ConsumeQueue {
             self.remove_file(beyond)?;
             beyond = beyond.saturating_add(size);
         }
-        (state.cuts, state.short_at) = (state.cuts.saturating_add(1), NOT_SHORT);
         state.end = keep_end.min(state.end);
         state.ready_end = byte;
         if file_start < state.end {
@@ -140,13 +140,14 @@ impl ConsumeQueue {
     /// Removes all units and files: the queue is as if it had never been.
     pub(crate) fn clear(&self) -> Result<()> {
         let mut state = self.state.lock();
-        self.shared.maps.give_back(state.take_windows().count());
+        let taken = [state.tail.take(), state.read.take()];
+        self.shared.maps.give_back(taken.iter().flatten().count());
         let mut start = state.first;
         while start < state.end {
             self.remove_file(start)?;
             start = start.saturating_add(self.shared.options.file_size);
         }
-        *state = State::empty(state.cuts.saturating_add(1));
+        *state = State::default();
         self.min.store(0, Ordering::Release);
         self.max.store(0, Ordering::Release);
         self.suspect.store(false, Ordering::Relaxed);

@@ -3,7 +3,6 @@
 //! Unit number N of a queue belongs to the message with queue offset N. The files are derived data: whatever is missing
 //! or wrong is made again from the log.
 
-mod ahead;
 mod files;
 mod mend;
 mod parts;

@@ -14,45 +14,21 @@ use crate::types::{QueueOffset, TopicName, to_u64, to_usize};
 
 /// The first step in which a file gets its blocks, and the unit of all.
 pub(super) const BLOCK: u64 = 4_096;
-/// What `short_at` holds when nobody is to be told.
-pub(super) const NOT_SHORT: u64 = u64::MAX;
 /// What `dirty_from` holds when nothing is.
 const CLEAN: u64 = u64::MAX;
 
 /// The files of a queue, and the windows into them that are mapped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     /// The window in which the next unit goes.
     pub(super) tail: Option<Window>,
     /// The window that was read last, if it is another one.
     pub(super) read: Option<Window>,
-    /// The window that follows the tail's, if it was mapped ahead.
-    pub(super) next: Option<Window>,
-    /// The window that was the tail's before: to unmap it can wait.
-    pub(super) left: Option<Window>,
-    /// From this byte on the writer is short of what is ready.
-    pub(super) short_at: u64,
-    /// How often units and blocks were taken away.
-    pub(super) cuts: u64,
     /// Bytes of the queue before this have real blocks, in the last file.
     pub(super) ready_end: u64,
     /// Where the first file starts and the last one ends; equal if there is none.
     pub(super) first: u64,
     pub(super) end: u64,
-}
-
-impl State {
-    /// An empty queue, whose units and blocks were taken away so often.
-    pub(super) const fn empty(cuts: u64) -> Self {
-        let (tail, read, next, left) = (None, None, None, None);
-        Self { tail, read, next, left, short_at: NOT_SHORT, cuts, ready_end: 0, first: 0, end: 0 }
-    }
-
-    /// Takes all windows.
-    pub(super) fn take_windows(&mut self) -> impl Iterator<Item = Window> + use<> {
-        let windows = [self.tail.take(), self.read.take(), self.next.take(), self.left.take()];
-        windows.into_iter().flatten()
-    }
 }
 
 /// One queue of one topic.
@@ -84,7 +60,7 @@ impl ConsumeQueue {
             min: AtomicU64::new(0),
             max: AtomicU64::new(0),
             dirty_from: AtomicU64::new(CLEAN),
-            state: Mutex::new(State::empty(0)),
+            state: Mutex::default(),
         })
     }
 
@@ -226,7 +202,8 @@ impl ConsumeQueue {
             return;
         }
         if let Some(mut state) = self.state.try_lock() {
-            self.shared.maps.give_back(state.take_windows().count());
+            let taken = [state.tail.take(), state.read.take()];
+            self.shared.maps.give_back(taken.iter().flatten().count());
         }
     }
 

@@ -1,7 +1,7 @@
 //! How does a queue grow? Room is made first, and only then are units written: a full disk is found out in time.
 
 use super::ConsumeQueue;
-use super::queue::{BLOCK, NOT_SHORT, State};
+use super::queue::{BLOCK, State};
 use super::unit::{UNIT_LEN, Unit};
 use crate::error::{Error, Result};
 use crate::storage::{Durable, EntryKind, NewFile};
@@ -9,13 +9,13 @@ use crate::sync::{MutexGuard, Ordering};
 use crate::types::{QueueOffset, to_u64, to_usize};
 
 /// The largest step in which a file gets its blocks.
-pub(super) const STEP_MAX: u64 = 64 << 10;
+const STEP_MAX: u64 = 64 << 10;
 
 /// The end of a queue, locked for its one writer.
 #[derive(Debug)]
 pub(crate) struct Tail<'a> {
-    pub(super) queue: &'a ConsumeQueue,
-    pub(super) state: MutexGuard<'a, State>,
+    queue: &'a ConsumeQueue,
+    state: MutexGuard<'a, State>,
 }
 
 impl ConsumeQueue {
@@ -112,22 +112,6 @@ impl Tail<'_> {
         if self.state.tail.as_ref().is_some_and(|tail| tail.covers(byte)) {
             return Ok(());
         }
-        self.go_on(byte)
-    }
-
-    /// Goes on to the window in which a byte lies: the one that was mapped ahead, or another one.
-    #[cold]
-    fn go_on(&mut self, byte: u64) -> Result<()> {
-        let maps = &self.queue.shared.maps;
-        let state = &mut *self.state;
-        if let Some(next) = state.next.take() {
-            if next.covers(byte) {
-                let left = state.tail.replace(next).and_then(|left| state.left.replace(left));
-                maps.give_back(left.iter().count());
-                return Ok(());
-            }
-            maps.give_back(1);
-        }
         let window = self.queue.map(byte, self.state.tail.as_ref())?;
         if self.state.tail.replace(window).is_some() {
             self.queue.shared.maps.give_back(1);
@@ -154,8 +138,6 @@ impl Tail<'_> {
             let upto = have.saturating_add(step).next_multiple_of(BLOCK).min(size);
             queue.shared.disk.allocate(&queue.path(file_start), have..upto)?;
             state.ready_end = file_start.saturating_add(upto);
-            state.short_at =
-                if upto >= STEP_MAX { state.ready_end.saturating_sub(step / 2) } else { NOT_SHORT };
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! How does a queue follow the log when the oldest messages go?
 
 use super::queue::ConsumeQueue;
-use super::queue::State;
 use super::unit::{UNIT_LEN, Unit};
 use crate::error::Result;
 use crate::sync::Ordering;
@@ -49,8 +48,7 @@ impl ConsumeQueue {
                     return Ok(dropped);
                 }
                 let before = |window: &mut super::windows::Window| window.start < next;
-                let State { tail, read, left, .. } = &mut *state;
-                let taken = [tail.take_if(before), read.take_if(before), left.take_if(before)];
+                let taken = [state.tail.take_if(before), state.read.take_if(before)];
                 self.shared.maps.give_back(taken.iter().flatten().count());
                 // Nobody maps it from here on, so it may go without the lock, for which senders wait.
                 state.first = next;

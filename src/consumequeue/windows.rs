@@ -2,7 +2,7 @@
 //!
 //! A queue maps windows of 64 KiB and a page more, so that a unit never lies across the end of one, and of twice as much
 //! each time it goes on where the last one ended: mapping waits for whoever else changes the address space of the
-//! process. It has at most four: the one in which it is written, those before and behind that, and the one that was read last. When all queues together have too many, a clock hand
+//! process. It has at most two: the one in which it is written, and the one that was read last. When all queues together have too many, a clock hand
 //! goes round and takes those of a queue that has not been used since the hand last passed.
 
 use std::sync::{Arc, Weak};
