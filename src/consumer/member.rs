@@ -194,11 +194,8 @@ impl Member {
         if self.is_paused() {
             return Ok(None);
         }
-        let batch = batch_of(
-            lane,
-            &self.rules(epoch, self.now(), self.owned.lock().owned.queues_of(lane)),
-            count_max,
-        )?;
+        let queues = self.owned.lock().owned.queues_of(lane);
+        let batch = batch_of(lane, &self.rules(epoch, self.now(), queues), count_max)?;
         Ok(batch.and_then(|batch| self.without_expired(batch)))
     }
 

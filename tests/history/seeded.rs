@@ -304,5 +304,5 @@ fn i19_a_wrong_search_by_time_is_seen() {
 
 #[test]
 fn i22_a_call_that_hangs_is_seen() {
-    assert_eq!(broken(|events| events[14] = Event::Called { what: "send", millis: 60_000 }), ["I22"].into());
+    assert_eq!(broken(|events| events[14] = Event::Called { what: "send", millis: 600_000 }), ["I22"].into());
 }

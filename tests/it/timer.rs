@@ -454,6 +454,41 @@ fn g3_g4_a_clock_that_jumps_between_two_openings_delivers_by_the_time_of_day_and
 }
 
 #[test]
+fn g3_after_a_clock_that_was_set_back_while_closed_new_timers_are_not_early_and_old_ones_not_twice() {
+    for clean in [false, true] {
+        let mut store = one_queue(TestStore::new());
+        send(&store, after("had its turn", millis(1_000)));
+        send(&store, after("waits", millis(7_200_000)));
+        store.advance(millis(3_600_000)).unwrap();
+        assert_eq!(drain(&consumer(&store)), ["had its turn"]);
+        store.clock().set_wall_millis(START.cast_signed());
+        store = if clean { store.reopen().unwrap() } else { store.kill_process().unwrap() };
+        send(&store, after("new", millis(1_800_000)));
+        store.advance(millis(1_799_999)).unwrap();
+        assert!(drain(&consumer(&store)).is_empty());
+        store.advance(millis(1)).unwrap();
+        assert_eq!(drain(&consumer(&store)), ["new"]);
+        store.advance(millis(7_200_000)).unwrap();
+        assert_eq!(drain(&consumer(&store)), ["waits"]);
+    }
+}
+
+#[test]
+fn e6_a_topic_whose_name_an_id_begins_with_is_recalled_from_after_a_restart_too() {
+    let store = TestStore::new();
+    let id = send(&store, after("probe", millis(1))).message_id().to_string();
+    let topic = id[..2].to_owned();
+    store.create_topic(&topic, TopicConfig::queues(1)).unwrap();
+    let receipt = send(&store, Message::new(topic.clone(), "back").delay(millis(60_000)));
+    assert!(receipt.message_id().to_string().starts_with(&topic));
+    store.producer("shop").unwrap().recall(receipt.recall_handle().unwrap()).unwrap();
+    let store = store.kill_process().unwrap();
+    store.advance(millis(60_001)).unwrap();
+    let consumer = store.consumer("billing").subscribe(&topic, "*").build().unwrap();
+    assert!(drain(&consumer).is_empty());
+}
+
+#[test]
 fn g9_delays_of_zero_and_one_millisecond_over_a_restart_come_when_it_is_done() {
     for clean in [false, true] {
         let mut store = one_queue(TestStore::new());

@@ -62,6 +62,6 @@ impl Entry {
 /// Returns the unique id of the message that this one cancels. RocketMQ 5.3 writes the topic in front of it.
 pub(super) fn cancelled_id(message: &MessageView) -> Option<&str> {
     let key = message.property(name::TIMER_DEL_UNIQKEY)?;
-    let without = message.property(name::REAL_TOPIC).and_then(|topic| key.strip_prefix(topic));
-    Some(without.map_or(key, |rest| rest.strip_prefix('+').unwrap_or(rest)))
+    let topic = message.property(name::REAL_TOPIC);
+    Some(topic.and_then(|topic| key.strip_prefix(topic)?.strip_prefix('+')).unwrap_or(key))
 }

@@ -194,14 +194,17 @@ impl TimerLog {
         if self.end == self.limit() {
             self.add_file()?;
         }
-        let left = self.limit().saturating_sub(self.end);
+        let left = self.file_end().saturating_sub(self.end);
         if left < UNIT_LEN.saturating_add(BLANK_LEN) {
             let mut blank = u32::try_from(left).unwrap_or(0).to_be_bytes().to_vec();
             blank.extend([0; 8]);
             blank.extend(BLANK_MAGIC);
             self.put(&blank)?;
-            self.end = self.limit();
-            self.add_file()?;
+            self.end = self.file_end();
+            // Also a file that was made once, and went unused.
+            if self.end == self.limit() {
+                self.add_file()?;
+            }
         }
         self.put(&unit.encode())?;
         let position = self.end;
@@ -214,7 +217,7 @@ impl TimerLog {
         let path = self.dir.join(file_name(start));
         let needed = self.end.saturating_add(UNIT_LEN);
         if needed > self.allocated {
-            let to = self.end.saturating_add(STEP).min(self.limit());
+            let to = self.end.saturating_add(STEP).min(self.file_end());
             self.disk.allocate(&path, self.end.saturating_sub(start)..to.saturating_sub(start))?;
             self.allocated = to;
         }
@@ -244,6 +247,11 @@ impl TimerLog {
         let first = self.start();
         let files = position.saturating_sub(first).checked_div(self.file_size).unwrap_or(0);
         first.saturating_add(files.saturating_mul(self.file_size))
+    }
+
+    /// Returns where the file ends in which the next entry goes.
+    fn file_end(&self) -> u64 {
+        self.start_of(self.end).saturating_add(self.file_size)
     }
 
     fn map(&mut self, start: u64) -> Result<Arc<MappedFile>> {
@@ -378,5 +386,19 @@ mod tests {
         assert_eq!(log.append(&unit(None, 77)).unwrap(), end);
         log.clear().unwrap();
         assert_eq!((log.start(), log.append(&unit(None, 5)).unwrap()), (0, 0));
+    }
+
+    #[test]
+    fn a_log_that_goes_on_in_a_file_before_the_last_one_goes_on_into_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let folder = dir.path().join("timerlog");
+        let mut log = TimerLog::open(&disk, folder, dir.path().to_path_buf(), 52 * 3 + 20).unwrap();
+        let append =
+            |log: &mut TimerLog| (0..4).map(|n| log.append(&unit(None, n)).unwrap()).collect::<Vec<_>>();
+        assert_eq!(append(&mut log), [0, 52, 104, 176]);
+        log.resume(52);
+        assert_eq!(append(&mut log), [52, 104, 176, 228]);
+        assert_eq!((log.limit(), log.get(228).unwrap().unwrap().physical.get()), (352, 3));
     }
 }

@@ -92,6 +92,10 @@ impl Timers {
         if result.is_ok() {
             result = self.deliver_due(state, now, stepped);
         }
+        if state.unmade {
+            *guard = None;
+            return result;
+        }
         if before != state.progress || taken(state) != taken_before {
             // That time passes alone need not be written down for others.
             state.moved |= stepped.delivered > 0 || taken(state) != taken_before;
@@ -106,10 +110,15 @@ impl Timers {
         let mut at = state.progress.taken.max(min);
         let end = QueueOffset::new(max.get().min(at.get().saturating_add(TAKEN_MAX)));
         while at < end {
-            if let Some(message) = self.broker.message_in(&self.topic, 0, at)?
-                && matches!(self.take(state, &message, now, stepped)?, Turn::Later)
-            {
-                break;
+            if let Some(message) = self.broker.message_in(&self.topic, 0, at)? {
+                if message.physical_offset() >= self.broker.dispatched() {
+                    // Listed a moment ago: it can be read by its place in the log when all of its flush is listed.
+                    stepped.next_due = Some(Duration::ZERO);
+                    return Ok(());
+                }
+                if matches!(self.take(state, &message, now, stepped)?, Turn::Later) {
+                    break;
+                }
             }
             at = at.plus(1);
             state.progress.taken = at;
@@ -199,7 +208,12 @@ impl Timers {
         if let Some(window) = self.walk(state)? {
             return Ok(window);
         }
-        self.rebuild(state)?;
+        // What was noted counts until everything is made: a failure in between begins with it again.
+        state.note(&self.broker, false)?;
+        state.unmade = true;
+        let passed = state.progress;
+        self.rebuild(state, &passed)?;
+        state.unmade = false;
         let (dir, position) = (self.broker.dir().join("timerlog"), state.log.end());
         let what = "a chain of timers leads nowhere, also after it was made anew";
         self.walk(state)?.ok_or_else(|| Error::corrupt(&dir, position, what))

@@ -13,7 +13,7 @@ use super::note::{Check, CheckFile, NOTE_LEN, Note, Progress};
 use super::state::{Needed, ROUND, State};
 use super::wheel::Wheel;
 use super::{Timers, linked};
-use crate::broker::LastStop;
+use crate::broker::{LastStop, wheel_second};
 use crate::commitlog::MessageView;
 use crate::error::Result;
 use crate::message::properties::name;
@@ -21,6 +21,8 @@ use crate::types::QueueOffset;
 
 /// The name of our own file.
 const OWN: &str = "timer";
+/// How far RocketMQ's mark may lie ahead of the clock.
+const AHEAD_MAX_MILLIS: i64 = 2_000;
 /// Copies of a message that came round which are compared.
 const COPIES_MAX: usize = 64;
 
@@ -79,6 +81,7 @@ impl Timers {
             next: None,
             window: None,
             counted: true,
+            unmade: false,
             recalled: HashSet::new(),
             needed: Needed::from(needed.clamp(min, max), now),
             moved: is_new,
@@ -86,6 +89,14 @@ impl Timers {
             synced: 0,
         };
         self.make_whole(&mut state, &from, warnings)?;
+        let here = wheel_second(now);
+        if state.progress.second > here {
+            // What had its turn before the clock was set back has had it; what comes from here on is not early.
+            let passed = state.progress;
+            state.progress = Progress::at(here, passed.taken);
+            warnings.push("the clock was set back: timers go on by it".to_owned());
+            self.rebuild(&mut state, &passed)?;
+        }
         state.note(broker, false)?;
         Ok(state)
     }
@@ -99,7 +110,13 @@ impl Timers {
                 let clean = note.clean && recovery.last_stop == LastStop::Clean;
                 From::Note(note, if clean { Trust::Whole } else { Trust::Read })
             }
-            (None, Some(check)) => From::Check(check),
+            // One that lies ahead of the clock says nothing of what had its turn.
+            (None, Some(check))
+                if check.next_millis <= self.clock.now_millis().saturating_add(AHEAD_MAX_MILLIS) =>
+            {
+                From::Check(check)
+            }
+            (None, Some(_)) => From::Nothing,
             (None, None) => From::Nothing,
         }
     }
@@ -140,7 +157,8 @@ impl Timers {
             _ => Some("timerlog or timerwheel is not what its marks say: made anew from rmq_sys_wheel_timer"),
         };
         warnings.extend(odd.map(str::to_owned));
-        self.rebuild(state)
+        let passed = state.progress;
+        self.rebuild(state, &passed)
     }
 
     /// Makes the wheel from the entries of the log up to `limit`, or as far as there are any. Returns the place of the
@@ -195,8 +213,8 @@ impl Timers {
             || self.entry_of(unit).is_some_and(|(message, _)| message.record().size() == unit.size)
     }
 
-    /// Makes wheel and log anew from the timers' topic.
-    pub(super) fn rebuild(&self, state: &mut State) -> Result<()> {
+    /// Makes wheel and log anew from the timers' topic, without what has had its turn.
+    pub(super) fn rebuild(&self, state: &mut State, passed: &Progress) -> Result<()> {
         let [_, wheel_path, _, own] = self.broker.timer_paths();
         state.wheel = Wheel::create(self.broker.disk(), &wheel_path, &own)?;
         state.log.clear()?;
@@ -208,7 +226,7 @@ impl Timers {
         while place < state.progress.taken {
             if let Some(message) = self.broker.message_in(&self.topic, 0, place)?
                 && let Some(entry) = Entry::of(&message)
-                && !entry.has_passed(&state.progress, place)
+                && !entry.has_passed(passed, place)
                 && !self.has_come_round(state, &message, &entry)?
             {
                 state.link(&linked(&entry, &message), now)?;

@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) window: Option<Window>,
     /// Whether the entries of that second are no longer counted as ahead.
     pub(super) counted: bool,
+    /// Whether wheel and log are being made anew, and hold less than they should.
+    pub(super) unmade: bool,
     /// Messages that were recalled, as long as the wheel does not know it.
     pub(super) recalled: HashSet<Box<str>>,
     pub(super) needed: Needed,
