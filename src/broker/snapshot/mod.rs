@@ -110,8 +110,8 @@ impl Broker {
         work.copy_log()?;
         work.copy_queues()?;
         work.copy_topics()?;
-        drop(removing);
         work.copy_index()?;
+        drop(removing);
         work.copy_settings(positions)?;
         work.finish()
     }
