@@ -26,8 +26,8 @@ pub(super) fn start(work: &Arc<Work>, workers: usize) -> Result<()> {
     for number in 0..workers {
         let (work, to_do) = (Arc::clone(work), to_do.clone());
         threads.push(spawn(&format!("pocketmq-worker-{number}"), move || {
-            for batch in &to_do {
-                work.handle(batch, || !to_do.is_empty());
+            while let Some(handed) = work.next_of(&to_do) {
+                work.handle(handed, || !to_do.is_empty());
             }
         })?);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId, current};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::lane::{Taken, Ticket};
 use super::listener::{
@@ -30,6 +30,8 @@ pub(super) struct Work {
     pub(super) member: Arc<Member>,
     pub(super) batch: usize,
     handler: Handler,
+    /// Held by the worker that waits for the next batch, until it has begun with it.
+    taking: Mutex<()>,
     running: Mutex<Running>,
     /// Told whenever a handler ends.
     idle: Condvar,
@@ -41,6 +43,13 @@ pub(super) struct Work {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped to stop the threads.
     stop: Mutex<Option<Sender<()>>>,
+}
+
+/// A batch that was handed out.
+pub(super) struct Handed {
+    batch: Batch,
+    /// Whether it counts as running; not one that came when the work was to stop.
+    is_in: bool,
 }
 
 /// What a handler said of its messages.
@@ -73,6 +82,7 @@ impl Work {
             member,
             batch,
             handler,
+            taking: Mutex::new(()),
             running: Mutex::default(),
             idle: Condvar::new(),
             trouble: Mutex::default(),
@@ -107,10 +117,10 @@ impl Work {
     }
 
     /// Handles a batch, and of an orderly queue the next ones too, as long as nobody else waits for the thread.
-    pub(super) fn handle(&self, mut batch: Batch, others_wait: impl Fn() -> bool) {
+    pub(super) fn handle(&self, first: Handed, others_wait: impl Fn() -> bool) {
+        let Handed { mut batch, mut is_in } = first;
         loop {
-            let begun = self.enter() && self.begin(&batch);
-            if !begun {
+            if !(is_in && self.begin(&batch)) {
                 self.member.release(batch);
                 return self.leave();
             }
@@ -121,11 +131,21 @@ impl Work {
                 return;
             }
             match self.member.take_more(&lane, epoch, self.batch) {
-                Ok(Some(more)) => batch = more,
+                Ok(Some(more)) => (batch, is_in) = (more, self.enter()),
                 // The next look at all queues finds what there is, and what is wrong.
                 Ok(None) | Err(_) => return,
             }
         }
+    }
+
+    /// Takes the next batch that the dispatcher handed out. Blocks for it; `None` once there will be no more.
+    ///
+    /// Taken and begun in one go: else a batch that was handed out later might be handled, while the end of the work keeps an
+    /// earlier one of its queue from beginning, and the position that cannot pass that one lets the later one come again.
+    pub(super) fn next_of(&self, to_do: &Receiver<Batch>) -> Option<Handed> {
+        let _in_order = self.taking.lock();
+        let batch = to_do.recv().ok()?;
+        Some(Handed { batch, is_in: self.enter() })
     }
 
     fn begin(&self, batch: &Batch) -> bool {
@@ -324,7 +344,7 @@ impl Work {
                 return Ok(());
             }
             match self.member.take_batch(self.batch) {
-                Ok(Some(batch)) => self.handle(batch, || true),
+                Ok(Some(batch)) => self.handle(Handed { batch, is_in: self.enter() }, || true),
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(error),
             }
