@@ -94,7 +94,7 @@ impl Broker {
         let topic = self.own_topic(topic)?;
         let slot = self.slot(&topic, 0)?;
         let put_with = |properties: &[u8]| {
-            self.put_admitted(&topic, &slot, &as_it_was(half, properties), WaitForFlush::No)
+            self.put_admitted(&topic, &slot, &PutMessage::again(half, properties), WaitForFlush::No)
         };
         let mut properties = Vec::with_capacity(half.properties().encoded().len().saturating_add(32));
         let replaced = [name::CRC32, name::CHECK_TIMES, name::PREPARED_QUEUE_OFFSET];
@@ -131,7 +131,7 @@ impl Broker {
         let put = PutMessage {
             sys_flag: half.record().sys_flag().with_transaction(TransactionKind::Commit),
             prepared_transaction_offset: half.physical_offset(),
-            ..as_it_was(half, &properties)
+            ..PutMessage::again(half, &properties)
         };
         let wait = WaitForFlush::Later;
         let level = half.property(name::DELAY).and_then(|level| level.parse().ok()).unwrap_or(0);
@@ -240,21 +240,4 @@ pub(crate) fn target_of(half: &MessageView) -> Option<(TopicName, u32)> {
     let topic = TopicName::new(topic?).ok()?;
     let queue_id = queue_id?.parse().ok()?;
     (topic.as_str() != HALF_TOPIC && queue_id < QUEUES_MAX).then_some((topic, queue_id))
-}
-
-fn as_it_was<'a>(half: &'a MessageView, properties: &'a [u8]) -> PutMessage<'a> {
-    let record = half.record();
-    PutMessage {
-        flag: record.flag(),
-        sys_flag: record.sys_flag(),
-        now_millis: None,
-        born_millis: record.born_millis(),
-        born_host: record.born_host(),
-        reconsume_times: record.reconsume_times(),
-        prepared_transaction_offset: PhysicalOffset::ZERO,
-        body: half.raw_body(),
-        properties,
-        index_texts: IndexTexts::of(Properties::new(properties)),
-        tags_code: tags_code(record.tag()),
-    }
 }

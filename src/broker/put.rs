@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use super::key_run::KeyRun;
 use super::{Broker, QueueSlot, TopicOfBroker};
-use crate::commitlog::{Appender, FlushWait};
+use crate::commitlog::{Appender, FlushWait, MessageView};
 use crate::config::{FlushPolicy, RocketmqVersion};
 use crate::consumequeue::Unit;
 use crate::error::{Error, Outcome, Result};
 use crate::index::IndexKey;
+use crate::message::Properties;
 use crate::message::draft::{Draft, DraftFields, TOPIC_LEN_MAX_V1};
 use crate::message::properties::IndexTexts;
 use crate::message::sys_flag::{SysFlag, TransactionKind};
+use crate::message::tags::tags_code;
 use crate::sync::Ordering;
 use crate::types::{PhysicalOffset, QueueOffset, to_usize};
 
@@ -38,6 +40,26 @@ pub(crate) struct PutMessage<'a> {
     /// What the properties say that it can be looked up by.
     pub(crate) index_texts: IndexTexts<'a>,
     pub(crate) tags_code: i64,
+}
+
+impl<'a> PutMessage<'a> {
+    /// A message as it is to be stored once more, with other properties.
+    pub(crate) fn again(message: &'a MessageView, properties: &'a [u8]) -> Self {
+        let record = message.record();
+        Self {
+            flag: record.flag(),
+            sys_flag: record.sys_flag(),
+            now_millis: None,
+            born_millis: record.born_millis(),
+            born_host: record.born_host(),
+            reconsume_times: record.reconsume_times(),
+            prepared_transaction_offset: PhysicalOffset::ZERO,
+            body: message.raw_body(),
+            properties,
+            index_texts: IndexTexts::of(Properties::new(properties)),
+            tags_code: tags_code(record.tag()),
+        }
+    }
 }
 
 /// Whether a sender waits for its flush under sync flush (RocketMQ's `WAIT`).

@@ -30,13 +30,9 @@ use crate::broker::{Broker, PutMessage, WaitForFlush};
 use crate::clock::SteadyClock;
 use crate::commitlog::MessageView;
 use crate::error::{Error, Result};
-use crate::message::Properties;
-use crate::message::properties::{IndexTexts, append_without, name};
-use crate::message::tags::tags_code;
+use crate::message::properties::{append_without, name};
 use crate::sync::{AtomicBool, Mutex, Ordering};
-use crate::types::{
-    HALF_TOPIC, PhysicalOffset, QueueOffset, SCHEDULE_TOPIC, TIMER_TOPIC, TopicName, to_usize,
-};
+use crate::types::{HALF_TOPIC, QueueOffset, SCHEDULE_TOPIC, TIMER_TOPIC, TopicName, to_usize};
 
 /// How far two clocks may be apart and still count as one, in milliseconds.
 const SKEW_MILLIS: i64 = 1_000;
@@ -375,7 +371,7 @@ fn put_where_it_belongs(
     let config = topic.config();
     let exists = wanted < config.read_queues.max(config.write_queues);
     let queue_id = if exists { wanted } else { wanted.checked_rem(config.write_queues).unwrap_or(0) };
-    let put = put_again(message, properties, message.reconsume_times());
+    let put = PutMessage::again(message, properties);
     let slot = broker.slot(&topic, queue_id)?;
     match broker.put_admitted(&topic, &slot, &put, WaitForFlush::No) {
         // Deleted meanwhile, and everything in it.
@@ -391,22 +387,4 @@ fn target_of(message: &MessageView) -> Option<(TopicName, u32)> {
     // RocketMQ drops a message for the topic of half messages too.
     let open = !matches!(topic.as_str(), HALF_TOPIC | SCHEDULE_TOPIC | TIMER_TOPIC);
     (open && queue_id < crate::config::QUEUES_MAX).then_some((topic, queue_id))
-}
-
-/// Returns the message as it is to be stored once more, with other properties.
-fn put_again<'a>(message: &'a MessageView, properties: &'a [u8], reconsume_times: u32) -> PutMessage<'a> {
-    let record = message.record();
-    PutMessage {
-        flag: record.flag(),
-        sys_flag: record.sys_flag(),
-        now_millis: None,
-        born_millis: record.born_millis(),
-        born_host: record.born_host(),
-        reconsume_times,
-        prepared_transaction_offset: PhysicalOffset::ZERO,
-        body: message.raw_body(),
-        properties,
-        index_texts: IndexTexts::of(Properties::new(properties)),
-        tags_code: tags_code(record.tag()),
-    }
 }

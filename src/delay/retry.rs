@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use super::put_again;
 use crate::broker::{Broker, Later, PutMessage, Stored, WaitForFlush};
 use crate::commitlog::{FlushWait, MessageView};
 use crate::config::RetryPolicy;
@@ -101,7 +100,8 @@ pub(crate) fn send_back(failed: &Failed<'_>) -> Result<SentBack> {
     let topic = topic.ok_or_else(|| Error::TopicNotFound(name.as_str().into()))?;
     let put_with = |reason: &str, keep: Keep| {
         let properties = properties_of(failed.message, level, (reason, keep));
-        let put = put_again(failed.message, &properties, times.saturating_add(1));
+        let reconsume_times = times.saturating_add(1);
+        let put = PutMessage { reconsume_times, ..PutMessage::again(failed.message, &properties) };
         let wait = WaitForFlush::Yes;
         match level {
             Some(level) => failed.broker.put_delayed(&topic, 0, &put, Later { level, wait }),
@@ -131,7 +131,7 @@ pub(crate) fn send_again(broker: &Broker, group: &GroupName, message: &MessageVi
     let name = TopicName::retry_of(group);
     let topic = broker.topic(name.as_str()).ok_or_else(|| Error::TopicNotFound(name.as_str().into()))?;
     let properties = properties_of(message, None, (message.failure_reason().unwrap_or_default(), Keep::All));
-    let put: PutMessage<'_> = put_again(message, &properties, 0);
+    let put = PutMessage { reconsume_times: 0, ..PutMessage::again(message, &properties) };
     let stored = broker.put(&topic, 0, &put, WaitForFlush::Yes)?;
     check_flushed(stored)?;
     Ok(stored)

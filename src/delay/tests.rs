@@ -10,7 +10,7 @@ use crate::message::properties::IndexTexts;
 use crate::message::sys_flag::SysFlag;
 use crate::storage::RealDisk;
 use crate::storage::faulty::{Faults, FaultyDisk, Operation};
-use crate::types::BrokerName;
+use crate::types::{BrokerName, PhysicalOffset};
 
 pub(super) struct Shard {
     pub(super) broker: Arc<Broker>,

@@ -2,21 +2,10 @@
 
 use super::damage::copy_of;
 use super::disk::{POLICIES, committed, open_sound, position_key};
+use super::sweeps::OPERATIONS;
 use super::*;
 use crate::error::Result;
-use crate::storage::faulty::{FaultyDisk, Operation};
-
-const OPERATIONS: [Operation; 9] = [
-    Operation::MapSync,
-    Operation::FileSync,
-    Operation::DirSync,
-    Operation::FilesystemSync,
-    Operation::Allocate,
-    Operation::Create,
-    Operation::Rename,
-    Operation::Remove,
-    Operation::Map,
-];
+use crate::storage::faulty::FaultyDisk;
 
 /// A folder with messages to consume, and a group at their beginning.
 fn prepared(flush: FlushPolicy) -> tempfile::TempDir {

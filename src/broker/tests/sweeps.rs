@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::storage::faulty::Operation;
 use crate::types::GroupName;
 
-const OPERATIONS: [Operation; 9] = [
+pub(super) const OPERATIONS: [Operation; 9] = [
     Operation::MapSync,
     Operation::FileSync,
     Operation::DirSync,

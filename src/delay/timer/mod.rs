@@ -27,8 +27,8 @@ pub(crate) use recall::Recall;
 use state::{Linked, State};
 use window::{Due, WINDOW_MAX, Window, trim};
 
-use super::{STEP_MAX, Stepped, put_again, put_where_it_belongs};
-use crate::broker::{Broker, WaitForFlush, wheel_second};
+use super::{STEP_MAX, Stepped, put_where_it_belongs};
+use crate::broker::{Broker, PutMessage, WaitForFlush, wheel_second};
 use crate::clock::SteadyClock;
 use crate::commitlog::MessageView;
 use crate::error::{Error, Result};
@@ -308,7 +308,7 @@ impl Timers {
         append_without(&mut properties, message.properties(), &[name::CRC32, name::TIMER_ROLL_TIMES]);
         append(&mut properties, name::TIMER_ROLL_TIMES, &entry.rolls.saturating_add(1).to_string());
         let stated = delivered_properties(Properties::new(&properties), written_millis, now);
-        let put = put_again(message, &stated, message.reconsume_times());
+        let put = PutMessage::again(message, &stated);
         let topic = self.broker.topic_or_restore(&self.topic, 0);
         let slot = self.broker.slot(&topic, 0)?;
         self.broker.put_admitted(&topic, &slot, &put, WaitForFlush::No)?;
