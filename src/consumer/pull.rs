@@ -304,11 +304,12 @@ impl PullConsumer {
     }
 
     /// Commits for the group everything that has been returned, in every queue that the consumer reads. It survives the
-    /// death of the process when this returns, and power loss after the next persist (5 s).
+    /// death of the process when this returns, and power loss after the next persist (5 s). Never blocks, but where the
+    /// consumer has gone back: that waits for a flush.
     ///
     /// # Errors
     ///
-    /// `Closed`, `Io`; `Unsupported` on a store that was opened read-only.
+    /// `Closed`, `Io`; `FlushFailed` where it has gone back; `Unsupported` on a store that was opened read-only.
     #[doc(alias = "commitSync")]
     #[doc(alias = "commit")]
     pub fn commit_offset(&self) -> Result<()> {

@@ -113,6 +113,9 @@ impl TransactionProducer {
     /// store's settings ask for: else it is rolled back, which the [`status`](SendReceipt::status) of the receipt explains. A
     /// panic in `local` counts as [`LocalTransactionState::Unknown`]: the listener will be asked.
     ///
+    /// Blocks as two sends do, and for `local` in between. The half message, and the decision where there is no
+    /// [`trouble`](TransactionReceipt::trouble), are as durable on return as a send.
+    ///
     /// # Errors
     ///
     /// Those of [`begin`](Self::begin) but `Timeout`: nothing was done then. A decision that could not be stored is no
@@ -141,7 +144,8 @@ impl TransactionProducer {
     }
 
     /// Does the same with the listener's own
-    /// [`execute_local_transaction`](crate::TransactionListener::execute_local_transaction).
+    /// [`execute_local_transaction`](crate::TransactionListener::execute_local_transaction). Blocks, and is as durable on
+    /// return, as [`send_in_transaction`](Self::send_in_transaction).
     ///
     /// # Errors
     ///
