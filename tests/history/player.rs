@@ -189,11 +189,13 @@ impl Player {
 
     /// Returns the queues that it was to give away, kept for want of another, and has again after its time was over.
     pub(crate) fn back_after_its_time(&mut self, now: &[String], millis: i64) -> Vec<String> {
+        // What a pull consumer has polled and not committed waits for nobody: with the queue it has lost that at once.
+        let kept_for = if matches!(self.member, Member::Pull(..)) { 0 } else { HANDOVER };
         let mut back = Vec::new();
         for (queue, leaving) in &mut self.queues {
             if !now.contains(queue) {
                 leaving.get_or_insert(millis);
-            } else if leaving.take().is_some_and(|since| millis - since >= HANDOVER) {
+            } else if leaving.take().is_some_and(|since| millis - since >= kept_for) {
                 back.push(queue.clone());
             }
         }
